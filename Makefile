@@ -1,0 +1,50 @@
+# Every target starts from a bare Python: it makes .venv, installs the package there once, and
+# reuses it until setup.cfg or pyproject.toml changes or the clone is moved.
+#   make demo      train, convert and evaluate a small network on real digits (minutes, no GPU)
+#   make test      the test-suite without the slow tests
+#   make test-all  the whole test-suite
+#   make lint      ruff and codespell
+#   make clean     remove .venv and caches; runs/ stays
+# PYTHON=python3.12 make test chooses the interpreter that makes .venv.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
+STAMP := $(VENV)/.installed-$(PLACE)
+
+.PHONY: setup demo test test-all lint clean
+
+setup: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "spikeswap needs Python 3.10 or newer, this is " + sys.version.split()[0] + "; say PYTHON=python3.12 make ...")'
+	@echo 'setting up $(VENV): PyTorch is large, this takes minutes the first time'
+	$(PYTHON) -m venv $(VENV)
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) -m pip install --quiet -e '.[dev]'
+	touch $@
+
+# A fresh output folder: no older run can be taken by mistake.
+demo: $(STAMP)
+	@set -eu; \
+	mkdir -p runs; \
+	out=$$(mktemp -d runs/demo-$$(date +%Y%m%d-%H%M%S)-XXXX); \
+	$(RUN) tools/train_qcfs.py --cfg swin_nano_bn.yaml --output "$$out"; \
+	run=$$(dirname "$$(ls -d "$$out"/*/config.yaml | grep -v '/latest/')"); \
+	$(RUN) tools/convert.py --run "$$run" --T 128 --mask 0.75; \
+	$(RUN) tools/eval.py --run "$$run"; \
+	echo "report: $$run/report.html"
+
+test: $(STAMP)
+	$(RUN) -m pytest -m "not slow"
+
+test-all: $(STAMP)
+	$(RUN) -m pytest
+
+lint: $(STAMP)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(VENV)/bin/codespell
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

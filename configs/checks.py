@@ -1,0 +1,65 @@
+"""What each value must satisfy, as a table: a wrong recipe is refused before any work starts."""
+
+import math
+
+from yacs.config import CfgNode
+
+_POSITIVE = (lambda v: v >= 1, ">= 1")
+_NOT_NEGATIVE = (lambda v: v >= 0 and math.isfinite(v), ">= 0 and finite")
+_RATIO = (lambda v: 0 <= v < 1, "at least 0 and below 1")
+_ABOVE_ZERO = (lambda v: 0 < v < math.inf, "> 0 and finite")
+
+
+def _one_of(*names):
+    return (lambda v: v in names, "one of " + ", ".join(names))
+
+
+_STEPS = (lambda v: all(type(t) is int and t >= 1 for t in v), "a list of whole numbers >= 1")
+_NAMES = (lambda v: all(type(name) is str for name in v), "a list of site names")
+
+CHECKS = {
+    "MODEL.LEVELS": _POSITIVE,
+    "MODEL.THRESHOLD": _ABOVE_ZERO,
+    "MODEL.MASK": _RATIO,
+    "MODEL.MASK_SITES": _NAMES,
+    "DATA.IMG_SIZE": _NOT_NEGATIVE,
+    "DATA.IN_CHANS": _NOT_NEGATIVE,
+    "DATA.AUGMENT": _one_of("auto", "none", "digits", "crop-flip", "imagenet"),
+    "DATA.VAL_FRACTION": _RATIO,
+    "DATA.WORKERS": _NOT_NEGATIVE,
+    "TRAIN.EPOCHS": _POSITIVE,
+    "TRAIN.BATCH_SIZE": _POSITIVE,
+    "TRAIN.OPTIMIZER": _one_of("adamw", "sgd"),
+    "TRAIN.LR": _ABOVE_ZERO,
+    "TRAIN.MIN_LR": _NOT_NEGATIVE,
+    "TRAIN.WARMUP_FRACTION": _RATIO,
+    "TRAIN.MOMENTUM": _RATIO,
+    "TRAIN.WEIGHT_DECAY": _NOT_NEGATIVE,
+    "TRAIN.LABEL_SMOOTHING": _RATIO,
+    "TRAIN.CLIP_GRAD": _NOT_NEGATIVE,
+    "TRAIN.MIXUP": _NOT_NEGATIVE,
+    "TRAIN.CUTMIX": _NOT_NEGATIVE,
+    "TRAIN.AMP": _one_of("none", "bf16", "fp16"),
+    "TRAIN.EMA": _RATIO,
+    "TRAIN.SEED": _NOT_NEGATIVE,
+    "TRAIN.TIMESTEPS": _POSITIVE,
+    "CONVERT.NEURON": _one_of("if", "stbif", "multi"),
+    "CONVERT.ATTENTION": _one_of("accumulated", "per-step"),
+    "CONVERT.TIMESTEPS": _POSITIVE,
+    "CONVERT.READOUT": _one_of("mean", "second-half"),
+    "CONVERT.MASK_SCALING": _one_of("none", "inverse"),
+    "CONVERT.CALIBRATE": _one_of("none", "thresholds", "bias"),
+    "CONVERT.CALIBRATION_IMAGES": _POSITIVE,
+    "CONVERT.SEED": _NOT_NEGATIVE,
+    "EVAL.BATCH_SIZE": _POSITIVE,
+    "EVAL.TIMESTEPS": _STEPS,
+    "EVAL.CHUNK": _NOT_NEGATIVE,
+}
+
+
+def check_values(cfg: CfgNode) -> None:
+    """ValueError for the first value that cannot be (NaN fails every range)."""
+    for key, (holds, condition) in CHECKS.items():
+        group, name = key.split(".")
+        if not holds(cfg[group][name]):
+            raise ValueError(f"{key} is {cfg[group][name]!r}, but must be {condition}")

@@ -1,0 +1,126 @@
+"""Every key of a recipe with its unit, and the one way to read a recipe: `get_config`.
+
+A recipe is a small YAML file beside this one; it names only what differs from here. A run
+keeps its frozen config as `config.yaml`, which `get_config` reads again unchanged.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from .checks import check_values
+from .files import find_config, known_configs, read_yaml
+from .merging import merge_mapping, set_key
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def default_config() -> CfgNode:
+    """A fresh, unfrozen config with every key at its default."""
+    cfg = CfgNode()
+
+    cfg.MODEL = CfgNode()
+    cfg.MODEL.NAME = "swin_nano_bn"  # a name of spikeswap.models.list_models()
+    cfg.MODEL.OVERRIDES = CfgNode(new_allowed=True)  # any constructor argument of that model
+    cfg.MODEL.LEVELS = 16  # L: quantisation levels of a QCFS activation, >= 1
+    cfg.MODEL.THRESHOLD = 2.0  # start of each learnable threshold, in units of the activation
+    cfg.MODEL.MASK = 0.75  # ratio of spikes dropped at the masked sites in training, [0, 1)
+    cfg.MODEL.MASK_SITES = []  # names of the masked sites; empty: those of the architecture
+
+    cfg.DATA = CfgNode()
+    cfg.DATA.NAME = "mnist5k"  # a name of spikeswap.data.list_datasets()
+    cfg.DATA.PATH = ""  # folder of the data; empty: the data set's own place
+    cfg.DATA.IMG_SIZE = 0  # side of the square image in pixels; 0: as the data are
+    cfg.DATA.IN_CHANS = 0  # image channels, 1 or 3; 0: as the data are
+    cfg.DATA.AUGMENT = "auto"  # auto | none | digits | crop-flip | imagenet
+    cfg.DATA.VAL_FRACTION = 0.0  # share of the training split set apart to choose best.pt, [0, 1)
+    cfg.DATA.DOWNLOAD = False  # fetch missing files from the data set's own site
+    cfg.DATA.WORKERS = 0  # loader processes (image files only); 0: in the main process
+
+    cfg.TRAIN = CfgNode()
+    cfg.TRAIN.EPOCHS = 25  # passes over the training split
+    cfg.TRAIN.BATCH_SIZE = 50  # images a step and process
+    cfg.TRAIN.OPTIMIZER = "adamw"  # adamw | sgd
+    cfg.TRAIN.LR = 3e-3  # peak learning rate, reached at the end of the warm-up
+    cfg.TRAIN.MIN_LR = 0.0  # learning rate at the end of the cosine
+    cfg.TRAIN.WARMUP_FRACTION = 0.1  # share of all steps with a linear warm-up, [0, 1)
+    cfg.TRAIN.MOMENTUM = 0.9  # of sgd
+    cfg.TRAIN.WEIGHT_DECAY = (
+        0.05  # decoupled (adamw) or L2 (sgd); none on norms, biases, thresholds
+    )
+    cfg.TRAIN.LABEL_SMOOTHING = 0.1  # probability spread over all classes, [0, 1)
+    cfg.TRAIN.CLIP_GRAD = 5.0  # largest global gradient norm; 0: no clipping
+    cfg.TRAIN.MIXUP = 0.0  # alpha of mixup; 0: off
+    cfg.TRAIN.CUTMIX = 0.0  # alpha of cutmix; 0: off
+    cfg.TRAIN.AMP = "none"  # none | bf16 | fp16: automatic mixed precision
+    cfg.TRAIN.EMA = 0.0  # decay of the averaged weights a step, [0, 1); 0: off
+    cfg.TRAIN.SEED = 0  # of weights, order, augmentation and masks
+    cfg.TRAIN.INIT = ""  # weights to start from (file); empty: random
+    cfg.TRAIN.TIMESTEPS = 4  # T of a direct-trained spiking network (steps an image)
+    cfg.TRAIN.TET = False  # direct training: loss on every step's logits instead of their mean
+
+    cfg.CONVERT = CfgNode()
+    cfg.CONVERT.NEURON = "if"  # if | stbif | multi
+    cfg.CONVERT.ATTENTION = "accumulated"  # accumulated | per-step
+    cfg.CONVERT.TIMESTEPS = 128  # T (steps an image)
+    cfg.CONVERT.READOUT = "mean"  # mean | second-half
+    cfg.CONVERT.MASK_SCALING = "none"  # none | inverse: factor 1 or 1 / (1 - p) on what is kept
+    cfg.CONVERT.CALIBRATE = "none"  # none | thresholds | bias
+    cfg.CONVERT.CALIBRATION_IMAGES = 300  # training images that a calibration sees
+    cfg.CONVERT.SEED = 0  # of the masks
+
+    cfg.EVAL = CfgNode()
+    cfg.EVAL.BATCH_SIZE = 100  # images a batch
+    cfg.EVAL.TIMESTEPS = []  # steps whose accuracy is tabled; empty: 1, 2, 4, ... up to T
+    cfg.EVAL.CHUNK = 0  # steps run as one batch; 0: chosen from memory
+    cfg.EVAL.ENERGY = "45nm-fp32"  # energy model
+    return cfg
+
+
+def list_configs() -> list[str]:
+    """Names of the recipes that come with the package, without `.yaml`, sorted."""
+    return known_configs(FOLDER)
+
+
+def get_config(name_or_path="", overrides: Sequence | Mapping = ()) -> CfgNode:
+    """Read a recipe, apply overrides, check and freeze.
+
+    Args:
+        name_or_path: a bare name (looked up beside this file, with or without `.yaml`, then in
+            the current folder) or a path. Empty: the defaults alone.
+        overrides: `KEY VALUE KEY VALUE ...` as from `--set` (text is parsed as YAML), or a
+            mapping of dotted keys to values. They win over the file.
+
+    Raises:
+        ValueError: unknown recipe, unknown key (near names are listed), a value of the wrong
+            type or out of range, a file that is not YAML.
+    """
+    cfg = default_config()
+    if name_or_path:
+        path = find_config(name_or_path, FOLDER)
+        merge_mapping(cfg, read_yaml(path), where=str(path))
+    for key, value in _pairs(overrides):
+        set_key(cfg, key, value)
+    check_values(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def save_config(cfg: CfgNode, path) -> None:
+    """Write a config as YAML that `get_config` reads back equal."""
+    Path(path).write_text(cfg.dump(sort_keys=False), encoding="utf-8")
+
+
+def _pairs(overrides) -> list[tuple]:
+    if isinstance(overrides, Mapping):
+        return list(overrides.items())
+    if isinstance(overrides, str):
+        raise ValueError(f"overrides must be KEY VALUE pairs in a list, got the text {overrides!r}")
+    overrides = list(overrides)
+    if len(overrides) % 2:
+        raise ValueError(
+            f"--set wants KEY VALUE pairs, got {len(overrides)} words ending in "
+            f"{overrides[-1]!r}; give every key a value (quote values that hold spaces)"
+        )
+    return list(zip(overrides[::2], overrides[1::2], strict=True))

@@ -1,0 +1,75 @@
+"""One look at the whole graph before any work: what cannot be converted, all of it at once."""
+
+from torch import fx, nn
+
+from ..graph import Kind, Offence, UnconvertibleError, classify
+from ..graph.operations import is_pointwise_activation, module_of
+from ..graph.surgery import calls
+from ..neurons import QCFS
+
+
+def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
+    """Raise `UnconvertibleError` that lists every offending node of a graph in normal form.
+
+    Args:
+        needs_sites: refuse a network in which nothing would be swapped.
+    """
+    quantised = bool(calls(gm, QCFS))
+    offences = [o for node in gm.graph.nodes if (o := _offence(gm, node, quantised))]
+    inputs = [n for n in gm.graph.nodes if n.op == "placeholder" and n.users]
+    if len(inputs) > 1:
+        offences.append(Offence("(inputs)", f"{len(inputs)} inputs: {', '.join(map(str, inputs))}",
+                                None, "wrap the model so that it takes one image batch"))
+    output = next(n for n in gm.graph.nodes if n.op == "output").args[0]
+    if not isinstance(output, fx.Node):
+        offences.append(Offence("(output)", f"returns a {type(output).__name__}", None,
+                                "wrap the model so that it returns one tensor of logits [B, classes]"))
+    sites = [n for n in gm.graph.nodes if n.op == "call_module"
+             and classify(gm, n, gm.meta["leaves"])[0] in (Kind.ACTIVATION, Kind.SITE)]
+    if needs_sites and not sites and not offences:
+        offences.append(Offence("(the whole model)", "has no ReLU, ReLU6 or QCFS that could spike",
+                                None, "train it with ReLU activations first"))
+    if offences:
+        raise UnconvertibleError(offences)
+
+
+def _offence(gm: fx.GraphModule, node: fx.Node, quantised: bool) -> Offence | None:
+    if node.op in ("placeholder", "get_attr", "output"):
+        return None
+    kind, remedy = classify(gm, node, gm.meta["leaves"])
+    module = module_of(gm, node)
+    if kind is Kind.NORM and module.running_mean is None:
+        kind, remedy = Kind.REFUSED, ("it uses the statistics of the batch: train it with "
+                                      "track_running_stats=True")
+    if kind is not Kind.REFUSED or (quantised and is_pointwise_activation(gm, node)):
+        return None
+    if module is not None:
+        return Offence(node.target, type(module).__name__, node.meta.get("source"), remedy)
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__",
+                                                                    str(node.target))
+    path = node.meta.get("module_path", "").split("@")[0] or "(the model itself)"
+    return Offence(path, f"{name}()", node.meta.get("source"), remedy)
+
+
+def check_model(model: nn.Module) -> nn.Module:
+    """The model without its data-parallel wrapper; ValueError for weights that cannot be used."""
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = model.module
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"a {type(model).__name__} is no model; give a torch.nn.Module")
+    parameters = list(model.named_parameters())
+    if not parameters:
+        raise ValueError("the model has no parameters; give a trained network")
+    for name, value in [*parameters, *model.named_buffers()]:
+        if value.is_floating_point():
+            if value.dtype.itemsize < 4:
+                raise ValueError(f"{name} is {value.dtype}; thresholds need at least float32: "
+                                 "convert model.float()")
+            if value.numel() and not bool(value.isfinite().all()) and not _may_be_infinite(name):
+                raise ValueError(f"{name} holds NaN or infinity; the network is not usable: "
+                                 "load another checkpoint")
+    return model
+
+
+def _may_be_infinite(name: str) -> bool:
+    return name.rpartition(".")[2].endswith("mask")

@@ -1,0 +1,192 @@
+"""The three functions that users call: insert QCFS, convert, clip."""
+
+import copy
+
+import torch
+from torch import fx, nn
+
+from ..calibrate import activation_thresholds
+from ..graph import normal_form
+from ..neurons import NEURONS, QCFS
+from ..neurons.mask import check_ratio, check_scaling
+from ..simulate import check_readout
+from .analysis import check_convertible, check_model
+from .network import SpikingNetwork
+from .passes.masks import (check_mask_sites, default_mask_sites, insert_masks, remove_masks,
+                           site_names, trained_ratio)
+from .passes.sites import qcfs_to_clipped, relus_to_qcfs
+from .pipeline import conversion_passes, run_passes
+
+ATTENTIONS = ("accumulated", "per-step")
+
+
+def insert_qcfs(model: nn.Module, levels: int = 16, threshold: float = 2.0, thresholds=None,
+                mask: float = 0.0, mask_sites=None, leaf_modules=(),
+                example_inputs=None) -> fx.GraphModule:
+    """A trainable copy of a model in which every ReLU is a QCFS, with random spike masks.
+
+    Args:
+        model: any traceable network with ReLU, ReLU6 or clamp(0, c) activations.
+        levels: L, levels above zero of each activation.
+        threshold: starting threshold of every site.
+        thresholds: {site: tensor} from `activation_thresholds`, in place of `threshold`.
+        mask: ratio p of spikes that a mask drops; 0 inserts none.
+        mask_sites: names of the sites to mask (default: q, k and scores where there is attention,
+            the input of each block in our ResNet and VGG, otherwise every site).
+        leaf_modules: modules (types, instances or names) that are not looked into.
+        example_inputs: an image batch, where control flow depends on sizes.
+
+    Returns:
+        A GraphModule in the mode (train or eval) of `model`, with the same module paths.
+
+    Raises:
+        UnconvertibleError: lists every operation that cannot be converted.
+        ValueError: impossible levels, threshold, mask or site names.
+    """
+    ratio = check_ratio(mask)
+    model = check_model(model)
+    gm = normal_form(model, leaf_modules, example_inputs)
+    check_convertible(gm)
+    relus_to_qcfs(gm, levels, threshold, thresholds)
+    _set_masks(gm, ratio, mask_sites, "none")
+    return _finish(gm, model)
+
+
+def _finish(gm: fx.GraphModule, model: nn.Module) -> fx.GraphModule:
+    gm.delete_all_unused_submodules()
+    gm.meta.pop("example", None)
+    gm.train(model.training)
+    return gm
+
+
+def _set_masks(gm: fx.GraphModule, ratio: float, mask_sites, scaling: str) -> list[str]:
+    """Masks of this ratio at these sites, in place of those that are there; returns the sites."""
+    sites = site_names(gm)
+    wanted = check_mask_sites(mask_sites, sites) if mask_sites is not None else None
+    if ratio == 0:
+        remove_masks(gm)
+        return []
+    if wanted is None:
+        wanted = default_mask_sites(gm)
+    remove_masks(gm)
+    insert_masks(gm, ratio, wanted, scaling)
+    return wanted
+
+
+def clipped(model: nn.Module) -> nn.Module:
+    """A copy in which every QCFS is clip(x, 0, threshold): what rate coding tends to."""
+    if not any(isinstance(module, QCFS) for module in model.modules()):
+        raise ValueError("the model has no QCFS site to clip; call insert_qcfs first")
+    model = copy.deepcopy(model)
+    qcfs_to_clipped(model)
+    return model
+
+
+def convert_model(model: nn.Module, neuron: str = "if", attention: str = "accumulated",
+                  mask: float | None = None, mask_scaling: str = "none", mask_sites=None,
+                  readout: str = "mean", seed: int = 0, calibration=None,
+                  calibrate: str = "thresholds", calibration_steps: int | None = None,
+                  levels: int | None = None, per_channel: bool = True, leaf_modules=(),
+                  example_inputs=None) -> SpikingNetwork:
+    """Convert a QCFS network, or a pretrained ReLU network and images, to a spiking network.
+
+    Args:
+        model: a network with QCFS sites, or one with plain ReLU together with `calibration`.
+        neuron: "if" (sends {0, s}), "stbif" (one signed level a step) or "multi" (one signed power
+            of two of levels a step).
+        attention: "accumulated": softmax and products on running values; "per-step": on the spikes
+            of one step, as published for MST (neuron "if" alone; does not converge).
+        mask: ratio of random spike masks (default: as trained).
+        mask_scaling: "none" or "inverse" (kept spikes times 1/(1-p)).
+        mask_sites: see `insert_qcfs`.
+        readout: "mean" or "second-half".
+        seed: names the masks.
+        calibration: batches of images, or of (image, label) pairs.
+        levels: L for a network with plain ReLU (default 16).
+        per_channel: one threshold a channel (else one a site).
+
+    Raises:
+        UnconvertibleError: lists every operation that cannot be converted.
+        ValueError: impossible values or combinations.
+    """
+    if neuron not in NEURONS:
+        raise ValueError(f"neuron {neuron!r} is unknown; known: {', '.join(NEURONS)}")
+    if attention not in ATTENTIONS:
+        raise ValueError(f"attention {attention!r} is unknown; known: {', '.join(ATTENTIONS)}")
+    coding = NEURONS[neuron].coding
+    if attention == "per-step" and coding != "rate":
+        raise ValueError(f"attention 'per-step' is for neuron 'if'; neuron {neuron!r} is read by "
+                         "running sums: use attention='accumulated'")
+    check_readout(readout, coding)
+    check_scaling(mask_scaling)
+    ratio = None if mask is None else check_ratio(mask)
+    model = check_model(model)
+    if calibration is not None:
+        calibration, example_inputs = _first_images(calibration, example_inputs)
+    gm = normal_form(model, leaf_modules, example_inputs)
+    check_convertible(gm)
+    gm.eval()
+    quantised = bool(site_names(gm))
+    if quantised:
+        _check_quantised(levels, calibration, neuron, calibrate)
+    else:
+        _quantise(gm, model, levels, calibration, per_channel, leaf_modules, example_inputs)
+    trained = trained_ratio(gm)
+    ratio = trained if ratio is None else ratio
+    _set_masks(gm, ratio, mask_sites, mask_scaling)
+    masked = [name for name in site_names(gm) if _is_masked(gm, name)]
+    all_levels = sorted({m.levels for m in gm.modules() if isinstance(m, QCFS)})
+    run_passes(gm, conversion_passes(neuron, coding, attention == "per-step", mask_scaling, seed,
+                                     gm.meta["leaves"]))
+    example = gm.meta.pop("example", None)
+    if example is not None:
+        gm.meta["image_shape"] = tuple(example.shape[1:])
+    gm.requires_grad_(False).eval()
+    info = {"neuron": neuron, "attention": attention, "readout": readout, "mask": ratio,
+            "mask_scaling": mask_scaling, "mask_sites": masked, "trained_mask": trained,
+            "seed": int(seed), "levels": all_levels[-1], "spike_values": _spike_values(gm),
+            "timesteps": None}
+    return SpikingNetwork(gm, info)
+
+
+def _is_masked(gm: fx.GraphModule, site: str) -> bool:
+    return any(node.op == "call_module" and node.target.startswith(f"{site}_mask")
+               for node in gm.graph.nodes)
+
+
+def _spike_values(gm: fx.GraphModule) -> list[int]:
+    return max((m.alphabet for m in gm.modules() if isinstance(m, tuple(NEURONS.values()))), key=len)
+
+
+def _first_images(loader, example_inputs):
+    """A loader that can be read again, and its first batch as the example."""
+    batches = loader if hasattr(loader, "__len__") else list(loader)
+    first = next(iter(batches), None)
+    if first is None:
+        raise ValueError("the calibration loader gives no batch; give images of the training split")
+    images = first[0] if isinstance(first, (tuple, list)) else first
+    if not isinstance(images, torch.Tensor):
+        raise ValueError(f"the calibration loader gives a {type(images).__name__}; it must give "
+                         "tensors [B, C, H, W] or (tensor, label) pairs")
+    return batches, images if example_inputs is None else example_inputs
+
+
+def _check_quantised(levels, calibration, neuron: str, calibrate: str) -> None:
+    if levels is not None:
+        raise ValueError(f"levels={levels} was given for a network that has QCFS sites, which keep "
+                         "the levels that they were trained with; leave levels out")
+    if calibration is not None and neuron != "if":
+        raise ValueError(f"neuron {neuron!r} is exact on a QCFS network without calibration; leave "
+                         "calibration out, or use neuron='if'")
+    if calibration is not None:
+        raise ValueError(f"calibrate={calibrate!r} of a QCFS network is not available yet; leave "
+                         "calibration out")
+
+
+def _quantise(gm, model, levels, calibration, per_channel, leaf_modules, example_inputs) -> None:
+    if calibration is None:
+        raise ValueError("the network has plain ReLU and no thresholds; give calibration=loader "
+                         "with images, or train it with insert_qcfs first")
+    found = activation_thresholds(model, calibration, per_channel=per_channel,
+                                  leaf_modules=leaf_modules, example_inputs=example_inputs)
+    relus_to_qcfs(gm, 16 if levels is None else levels, 1.0, found)

@@ -1,0 +1,255 @@
+"""Pass: every value gets a time domain, and what reads another domain gets a converter.
+
+Linear layers work on the stream of each step, so weights see spikes. Non-linear operations and
+products of two streams work on running values (the mean of a product is not the product of the
+means), which `Accumulate` makes of streams. What depends on the image alone is computed once and
+presented in every step (rate coding) or in the first one (cumulative coding, where offsets act in
+the first step alone, too).
+"""
+
+import operator
+
+import torch
+from torch import fx, nn
+
+from ...graph.domains import VARYING, Domain
+from ...graph.operations import Kind, classify, creates, function_name, module_of, reads_size
+from ...graph.surgery import add_buffer, add_module, finish
+from ...neurons import Accumulate, ChannelAffine, Offset, Present
+
+PER_STEP = {"softmax", "log_softmax", "layer_norm", "group_norm", "rms_norm", "layernorm",
+            "groupnorm", "layernorm2d", "rmsnorm", "softmax2d", "scaled_dot_product_attention"}
+
+
+def assign_domains(gm: fx.GraphModule, coding: str, per_step_attention: bool,
+                   leaves=()) -> int:
+    """Set `node.meta["domain"]` everywhere and insert Accumulate, Present and Offset modules.
+
+    Args:
+        coding: "rate" or "cumulative".
+        per_step_attention: softmax, products and norms act on the spikes of one step, as published
+            for MST; the mean of their results is not their result on the means.
+        leaves: names of the user's leaf modules.
+    """
+    work = _Assignment(gm, coding, per_step_attention, leaves)
+    for node in list(gm.graph.nodes):
+        work.assign(node)
+    return finish(gm, work.inserted)
+
+
+class _Assignment:
+    def __init__(self, gm, coding, per_step, leaves):
+        self.gm, self.coding, self.per_step, self.leaves = gm, coding, per_step, leaves
+        self.made: dict[tuple[fx.Node, Domain], fx.Node] = {}
+        self.inserted = 0
+
+    # -- the rules ---------------------------------------------------------------------------
+
+    def assign(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            node.meta["domain"] = Domain.CONSTANT
+        elif node.op == "get_attr":
+            node.meta["domain"] = Domain.PARAMETER
+        elif node.op == "output":
+            node.meta["domain"] = Domain.SIZE
+            source = node.args[0]
+            if source.meta["domain"] not in VARYING:
+                node.replace_input_with(source, self.coerce(source, Domain.RUNNING))
+        else:
+            self.assign_call(node)
+
+    def assign_call(self, node: fx.Node) -> None:
+        kind, _ = classify(self.gm, node, self.leaves)
+        domains = {n: n.meta["domain"] for n in node.all_input_nodes}
+        present = set(domains.values())
+        varying = [n for n, d in domains.items() if d in VARYING]
+        if reads_size(node) or (present == {Domain.SIZE} and not creates(node)):
+            node.meta["domain"] = Domain.SIZE
+            node.meta["timed"] = bool(varying) or any(n.meta.get("timed") for n in domains)
+            if node.meta["timed"]:
+                self.twin_sizes(node)
+            return
+        if kind is Kind.SITE:
+            self.site(node)
+        elif not varying and Domain.CONSTANT in present:
+            node.meta["domain"] = Domain.CONSTANT
+            if any(n.meta.get("timed") for n in node.all_input_nodes):
+                self.read_all(node, Domain.RUNNING)
+        elif not varying:  # parameters, perhaps of a size that the image gives
+            node.meta["domain"] = Domain.RUNNING if Domain.SIZE in present else Domain.PARAMETER
+            self.twin_sizes(node)
+        elif self.on_stream(node, kind, domains):
+            node.meta["domain"] = Domain.STREAM
+            self.read_stream(node, kind)
+        else:
+            self.read_all(node, Domain.RUNNING)
+
+    def on_stream(self, node: fx.Node, kind: Kind, domains: dict) -> bool:
+        """Whether a node with varying inputs may work on the values of single steps."""
+        if Domain.RUNNING in domains.values():
+            return False
+        varying = [n for n, d in domains.items() if d is Domain.STREAM]
+        name = function_name(node) if node.op != "call_module" else type(
+            module_of(self.gm, node)).__name__.lower()
+        if kind in (Kind.NONLINEAR, Kind.REFUSED) or (kind is Kind.LINEAR and _has_dynamic_weights(node, name)):
+            return self.per_step and name in PER_STEP
+        if kind is Kind.PRODUCT:
+            uses = [n for n in _flat(node.args) + _flat(node.kwargs.values()) if n in varying]
+            divides = name in ("div", "truediv", "divide", "true_divide") and node.args[0] not in varying
+            return self.per_step or (len(uses) < 2 and not divides)
+        if name == "pad" and _pad_value(node) != 0:
+            return False
+        if self.coding == "cumulative" and any(
+                n.meta["domain"] is Domain.PARAMETER for n in node.all_input_nodes):
+            return kind is Kind.ADDITIVE and _alpha(node) == 1
+        return True
+
+    def site(self, node: fx.Node) -> None:
+        source = node.all_input_nodes[0]
+        module = module_of(self.gm, node)
+        if source.meta["domain"] not in VARYING:
+            self.read_all(node, Domain.STREAM)
+            source = node.all_input_nodes[0]
+        module.running_input = source.meta["domain"] is Domain.RUNNING
+        node.meta["domain"] = Domain.STREAM
+
+    # -- what a node reads -------------------------------------------------------------------
+
+    def read_all(self, node: fx.Node, domain: Domain) -> None:
+        node.meta["domain"] = domain
+        for source in list(node.all_input_nodes):
+            node.replace_input_with(source, self.coerce(source, domain))
+
+    def read_stream(self, node: fx.Node, kind: Kind) -> None:
+        offset = None
+        for source in list(node.all_input_nodes):
+            domain = source.meta["domain"]
+            if domain is Domain.CONSTANT and kind is Kind.PRODUCT:
+                node.replace_input_with(source, self.coerce(source, Domain.RUNNING))
+            elif domain is Domain.PARAMETER and kind is Kind.ADDITIVE:
+                offset = source
+            else:
+                node.replace_input_with(source, self.coerce(source, Domain.STREAM))
+        if self.coding == "cumulative":
+            self.offset_once(node, kind, offset)
+
+    def offset_once(self, node: fx.Node, kind: Kind, offset: fx.Node | None) -> None:
+        """In cumulative coding a constant operand and a bias act in the first step alone."""
+        module = module_of(self.gm, node)
+        if kind is Kind.ADDITIVE:
+            self.additive_once(node, offset)
+        elif isinstance(module, ChannelAffine) and module.offset is not None:
+            self.bias_once(node, module.offset, module.axis)
+            module.offset = None
+        elif getattr(module, "bias", None) is not None and kind is Kind.LINEAR:
+            self.bias_once(node, module.bias, -1 if isinstance(module, nn.Linear) else 1)
+            module.bias = None
+
+    def additive_once(self, node: fx.Node, offset: fx.Node | None) -> None:
+        first, second = node.args[0], node.args[1] if len(node.args) > 1 else node.kwargs["other"]
+        numbers = [v for v in (first, second) if not isinstance(v, fx.Node)]
+        constant = offset if offset is not None else (numbers[0] if numbers else None)
+        if constant is None:
+            return
+        subtracts = function_name(node) in ("sub", "isub", "subtract", "sub_")
+        stream = second if constant is first else first
+        graph = self.gm.graph
+        with graph.inserting_before(node):
+            if subtracts and constant is second:
+                constant = -constant if not isinstance(constant, fx.Node) else self.new(
+                    graph.call_function(operator.neg, (constant,)), Domain.PARAMETER)
+            elif subtracts or function_name(node) == "rsub":
+                stream = self.new(graph.call_function(operator.neg, (stream,)), Domain.STREAM)
+        node.op, node.target = "call_module", add_module(self.gm, f"offsets.{node.name}", Offset())
+        node.args, node.kwargs = (stream, constant), {}
+        self.inserted += 1
+
+    def bias_once(self, node: fx.Node, bias: torch.Tensor, axis: int) -> None:
+        spatial = 0 if axis == -1 else self.spatial_axes(node)
+        value = bias.detach().clone().view(-1, *[1] * spatial)
+        graph = self.gm.graph
+        name = add_module(self.gm, f"offsets.{node.name}", Offset())
+        with graph.inserting_after(node):
+            constant = self.new(graph.get_attr(add_buffer(self.gm, f"offset_{node.name}", value)),
+                                Domain.PARAMETER)
+        with graph.inserting_after(constant):
+            offset = self.new(graph.call_module(name, (node, constant)), Domain.STREAM)
+        offset.meta.update({k: v for k, v in node.meta.items() if k != "domain"})
+        node.replace_all_uses_with(offset, delete_user_cb=lambda user: user is not offset,
+                                   propagate_meta=False)
+
+    def spatial_axes(self, node: fx.Node) -> int:
+        """Axes behind the channel axis 1 of what a layer gives."""
+        module = module_of(self.gm, node)
+        for count, types in ((1, (nn.Conv1d, nn.ConvTranspose1d)), (2, (nn.Conv2d, nn.ConvTranspose2d)),
+                             (3, (nn.Conv3d, nn.ConvTranspose3d))):
+            if isinstance(module, types):
+                return count
+        shape = node.meta.get("shape")
+        return len(shape) - 2 if shape is not None else 2
+
+    # -- converters --------------------------------------------------------------------------
+
+    def new(self, node: fx.Node, domain: Domain) -> fx.Node:
+        node.meta["domain"] = domain
+        self.inserted += 1
+        return node
+
+    def coerce(self, source: fx.Node, domain: Domain) -> fx.Node:
+        """`source` as a node of another domain, made once and shared."""
+        have = source.meta["domain"]
+        if have is Domain.SIZE:
+            return source if source.meta.get("timed") or domain not in VARYING else self.twin(source)
+        if have is domain or have is Domain.PARAMETER or have is Domain.RUNNING:
+            return source
+        key = (source, domain)
+        if key not in self.made:
+            if have is Domain.CONSTANT:
+                once = self.coding == "cumulative" and domain is Domain.STREAM
+                module, label = Present(once), "once" if once else "each_step"
+            else:
+                module, label = Accumulate(self.coding), "running"
+            name = add_module(self.gm, f"{label}.{source.name}", module)
+            with self.gm.graph.inserting_after(source):
+                self.made[key] = self.new(self.gm.graph.call_module(name, (source,)), domain)
+            self.made[key].meta["shape"] = source.meta.get("shape")
+        return self.made[key]
+
+    def twin_sizes(self, node: fx.Node) -> None:
+        for source in list(node.all_input_nodes):
+            if source.meta["domain"] is Domain.SIZE and not source.meta.get("timed"):
+                node.replace_input_with(source, self.twin(source))
+
+    def twin(self, size: fx.Node) -> fx.Node:
+        """A size of the image batch [B, ...] as the size of the chunk [K * B, ...]."""
+        key = (size, Domain.SIZE)
+        if key not in self.made:
+            with self.gm.graph.inserting_after(size):
+                copy = self.gm.graph.node_copy(size)
+            copy.meta = {**size.meta, "timed": True}
+            for source in list(copy.all_input_nodes):
+                copy.replace_input_with(source, self.coerce(source, Domain.RUNNING))
+            self.inserted += 1
+            self.made[key] = copy
+        return self.made[key]
+
+
+def _flat(values) -> list:
+    found: list = []
+    fx.node.map_arg(tuple(values), found.append)
+    return found
+
+
+def _has_dynamic_weights(node: fx.Node, name: str) -> bool:
+    """F.conv2d and F.linear whose weights are computed from the image."""
+    return name.startswith(("conv", "linear")) and node.op == "call_function" and len(
+        [n for n in node.all_input_nodes if n.meta["domain"] in VARYING]) > 1
+
+
+def _pad_value(node: fx.Node) -> float:
+    value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
+    return value or 0
+
+
+def _alpha(node: fx.Node) -> float:
+    return node.kwargs.get("alpha", 1)

@@ -1,0 +1,118 @@
+"""Passes: random spike masks behind activation sites."""
+
+import difflib
+
+from torch import fx
+
+from ...graph.operations import Kind, classify, function_name, module_of
+from ...graph.surgery import call_module_after, calls, erase, finish, set_module
+from ...neurons import QCFS, SeededMask, SpikeMask
+
+
+def site_names(gm: fx.GraphModule) -> list[str]:
+    """Names of all activation sites, in the order of the data flow."""
+    return [node.target for node, _ in calls(gm, QCFS)]
+
+
+def default_mask_sites(gm: fx.GraphModule) -> list[str]:
+    """Where the masks of a network belong when nobody says otherwise.
+
+    What the model itself names (`mask_sites`); else q, k and the activated scores where there is
+    softmax attention; else every activation site.
+    """
+    sites = site_names(gm)
+    declared = gm.meta.get("about", {}).get("mask_sites")
+    if declared is not None:
+        return [name for name in sites if name in set(declared)]
+    attention: set[str] = set()
+    for node in gm.graph.nodes:
+        if node.op in ("call_module", "call_function", "call_method") and _is_softmax(gm, node):
+            attention.update(_attention_sites(gm, node))
+    return [name for name in sites if name in attention] or sites
+
+
+def _is_softmax(gm: fx.GraphModule, node: fx.Node) -> bool:
+    module = module_of(gm, node)
+    name = type(module).__name__ if module is not None else function_name(node)
+    return name.lower() == "softmax"
+
+
+def _attention_sites(gm: fx.GraphModule, softmax: fx.Node) -> set[str]:
+    """Sites that feed a softmax: its scores, and both operands of the product behind them."""
+    scores, product = _walk_back(gm, softmax.all_input_nodes[0])
+    found = {scores} if scores else set()
+    for operand in (product.all_input_nodes if product is not None else ()):
+        site, _ = _walk_back(gm, operand)
+        found |= {site} if site else set()
+    return found
+
+
+def _walk_back(gm: fx.GraphModule, node: fx.Node) -> tuple[str | None, fx.Node | None]:
+    """The first site on the way back from `node`, and the first product of two tensors."""
+    site = None
+    for _ in range(20):
+        if node.op in ("placeholder", "get_attr"):
+            break
+        kind, _ = classify(gm, node)
+        if kind is Kind.SITE and site is None:
+            site = node.target
+        elif kind is Kind.PRODUCT and len(node.all_input_nodes) > 1:
+            return site, node
+        elif site is not None and kind is not Kind.LINEAR and kind is not Kind.ADDITIVE:
+            if kind is not Kind.PRODUCT and kind is not Kind.MASK:
+                break
+        if not node.all_input_nodes or (kind is Kind.LINEAR and _has_weights(gm, node)):
+            break
+        node = node.all_input_nodes[0]
+    return site, None
+
+
+def _has_weights(gm: fx.GraphModule, node: fx.Node) -> bool:
+    module = module_of(gm, node)
+    return module is not None and any(True for _ in module.parameters())
+
+
+def check_mask_sites(wanted, sites: list[str]) -> list[str]:
+    """The wanted names, or ValueError for one that is no activation site."""
+    for name in wanted:
+        if name not in sites:
+            near = difflib.get_close_matches(str(name), sites, n=4)
+            raise ValueError(f"mask site {name!r} is no activation site; "
+                             f"{'did you mean' if near else 'sites are'} "
+                             f"{', '.join(near or sites[:8])}?")
+    return list(wanted)
+
+
+def insert_masks(gm: fx.GraphModule, ratio: float, sites: list[str], scaling: str = "none") -> int:
+    """A `SpikeMask` behind each of these sites; every reader of the site reads the mask."""
+    changed = 0
+    for node, _ in calls(gm, QCFS):
+        if node.target in sites:
+            mask = SpikeMask(ratio, scaling)
+            mask.train(gm.training)
+            call_module_after(gm, node, f"{node.target}_mask", mask)
+            changed += 1
+    return finish(gm, changed)
+
+
+def remove_masks(gm: fx.GraphModule) -> int:
+    """Take all masks out."""
+    found = calls(gm, SpikeMask)
+    for node, _ in found:
+        erase(node, node.args[0])
+    return finish(gm, len(found))
+
+
+def masks_to_seeded(gm: fx.GraphModule, seed: int, scaling: str, frozen: bool) -> int:
+    """Every mask of the trainable network becomes one that seed, site, image and step name."""
+    found = calls(gm, SpikeMask)
+    for node, module in found:
+        site = node.args[0].target
+        set_module(gm, node.target, SeededMask(site, module.ratio, scaling, seed, frozen))
+    return finish(gm, len(found))
+
+
+def trained_ratio(gm: fx.GraphModule) -> float:
+    """The mask ratio that a network was trained with: 0 without masks."""
+    ratios = {module.ratio for _, module in calls(gm, SpikeMask)}
+    return max(ratios, default=0.0)

@@ -1,0 +1,68 @@
+"""Passes: activations to QCFS, QCFS to clipped ReLU or to spiking neurons."""
+
+import difflib
+
+import torch
+from torch import fx, nn
+
+from ...graph.layout import channel_axis
+from ...graph.operations import relu_bound
+from ...graph.surgery import calls, finish, set_module
+from ...neurons import NEURONS, QCFS, ClippedReLU
+
+
+def relus_to_qcfs(gm: fx.GraphModule, levels: int, threshold: float,
+                  thresholds: dict[str, torch.Tensor] | None) -> int:
+    """Every ReLU becomes a QCFS of the same name; clipped ones keep their bound as a limit.
+
+    Args:
+        threshold: starting threshold of all sites, one value a site.
+        thresholds: {site: tensor}, which replaces `threshold` at every site.
+    """
+    found = [(n, m) for n, m in calls(gm, nn.ReLU, nn.Hardtanh) if relu_bound(m) is not None]
+    if thresholds is not None:
+        _check_names(thresholds, [node.target for node, _ in found])
+    for node, module in found:
+        axis = channel_axis(gm, node.args[0])
+        value = threshold if thresholds is None else thresholds[node.target]
+        value = torch.as_tensor(value).detach().clone()
+        bound = relu_bound(module)
+        value = value.clamp(max=bound) if value.is_floating_point() else value
+        site = QCFS(levels, value, axis if axis is not None else -1)
+        site.train(gm.training)
+        set_module(gm, node.target, site)
+    return finish(gm, len(found))
+
+
+def _check_names(thresholds: dict, sites: list[str]) -> None:
+    missing = [name for name in sites if name not in thresholds]
+    unknown = [name for name in thresholds if name not in sites]
+    if missing or unknown:
+        near = difflib.get_close_matches((unknown or missing)[0], sites, n=3)
+        raise ValueError(
+            f"thresholds do not fit the network's sites: missing {missing[:5]}, unknown "
+            f"{unknown[:5]}{f', did you mean {near}?' if unknown and near else ''}; make them with "
+            "activation_thresholds(model, loader) of the same model")
+
+
+def qcfs_to_clipped(gm: nn.Module) -> int:
+    """Every QCFS becomes clip(x, 0, threshold), in any module tree (no graph needed)."""
+    changed = 0
+    for name, module in list(gm.named_modules()):
+        if isinstance(module, QCFS):
+            parent, _, last = name.rpartition(".")
+            setattr(gm.get_submodule(parent), last,
+                    ClippedReLU(module.threshold, module.axis))
+            changed += 1
+    return changed
+
+
+def qcfs_to_neurons(gm: fx.GraphModule, neuron: str) -> int:
+    """Every QCFS becomes a spiking neuron of the same name, threshold and levels."""
+    found = calls(gm, QCFS)
+    for node, module in found:
+        set_module(gm, node.target,
+                   NEURONS[neuron](module.threshold, module.levels, module.axis))
+    return finish(gm, len(found))
+
+

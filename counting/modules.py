@@ -1,0 +1,73 @@
+"""Modules that are counted as a whole, because what they do inside is not what hardware does.
+
+A spiking neuron is one update (charge, compare) a step and a reset a spike, however its simulation
+is written. Masks, running values and repeated inputs of a converted network are bookkeeping of the
+simulation or one operation an element.
+"""
+
+import enum
+
+from torch import Tensor, nn
+
+from ..neurons import (
+    QCFS,
+    Accumulate,
+    ClippedReLU,
+    Present,
+    SeededMask,
+    SpikeMask,
+    SpikingNeuron,
+    broadcast_threshold,
+)
+
+
+class Role(enum.Enum):
+    """How a module is counted."""
+
+    NEURON = "neuron"
+    ACTIVATION = "activation"
+    MASK = "mask"
+    ACCUMULATE = "accumulation"
+    PRESENT = "present"
+
+
+_OURS: tuple[tuple[type, Role], ...] = (
+    (SpikingNeuron, Role.NEURON),
+    (QCFS, Role.ACTIVATION),
+    (ClippedReLU, Role.ACTIVATION),
+    (SeededMask, Role.MASK),
+    (SpikeMask, Role.MASK),
+    (Accumulate, Role.ACCUMULATE),
+    (Present, Role.PRESENT),
+)
+
+
+def role(module: nn.Module) -> Role | None:
+    """The role of a module; None if its operations are counted one by one."""
+    for kind, what in _OURS:
+        if isinstance(module, kind):
+            return what
+    return Role.NEURON if is_spikingjelly_neuron(module) else None
+
+
+def is_spikingjelly_neuron(module: nn.Module) -> bool:
+    """Whether a module is one of SpikingJelly's neurons (any version; not imported for this)."""
+    return any(cls.__module__.startswith("spikingjelly.") and ".neuron" in cls.__module__
+               for cls in type(module).__mro__)
+
+
+def steps_of(module: nn.Module, out: Tensor) -> int:
+    """Time steps along the leading axis of what a neuron sent; 0 if the module does not say."""
+    if isinstance(module, (SpikingNeuron, Accumulate, Present)):
+        return module.clock.steps
+    mode = getattr(module, "step_mode", None)
+    if mode is None and type(module).__name__.startswith("MultiStep"):
+        mode = "m"
+    return {"m": out.shape[0], "s": 1}.get(mode, 0)
+
+
+def unit_of(module: nn.Module, out: Tensor) -> Tensor | None:
+    """Value of one spike, broadcastable to what the neuron sent; None if it does not say."""
+    if isinstance(module, SpikingNeuron):
+        return broadcast_threshold(module.unit, module.axis, out.dim())
+    return None

@@ -1,0 +1,161 @@
+"""From the ledger of a run to its totals an image: MAC, AC, synapses, the quantised twin."""
+
+import dataclasses
+
+from .alphabet import ANALOG, Alphabet
+from .ledger import Ledger, Row, Side
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One operation of the network, an image.
+
+    Attributes:
+        input: what it sees, in words: "analog", "spikes {0,s}", ...
+        macs, acs: one of the two is 0.
+        rate_estimate: ACs by the usual estimate, rate x dense operations; 0 for MACs.
+        synapses: connections behind spikes, an image and step; 0 for MACs.
+        events: spikes that arrive, an image (0 for MACs).
+        image: it sees the image, before any activation.
+        twin: nonzero activations times their fan-out in the quantised twin; MACs of an image layer.
+        weights, outputs: elements of the weights, and of the result in one step.
+    """
+
+    name: str
+    kind: str
+    detail: str
+    input: str
+    macs: float
+    acs: float
+    rate_estimate: float
+    synapses: float
+    events: float
+    image: bool
+    twin: float
+    weights: int
+    outputs: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Totals:
+    """A run's counts, an image (the mean over the images seen).
+
+    Attributes:
+        firing_rate: of each neuron layer, spikes a neuron and step.
+        alphabets: what each neuron layer was seen to send.
+        site_neurons: neurons of each layer.
+        neuron_updates, spikes: of all neuron layers and steps together.
+        image_macs, twin_operations: the quantised twin's two parts; None if not known.
+        weight_operations: dense operations of weight layers (all steps), spike-driven or not, and
+            how many of them are driven by spikes.
+    """
+
+    operations: tuple[Operation, ...]
+    macs: float
+    acs: float
+    rate_estimate: float
+    synapses: float
+    other: dict[str, float]
+    uncounted: dict[str, int]
+    firing_rate: dict[str, float]
+    alphabets: dict[str, Alphabet]
+    site_neurons: dict[str, float]
+    neuron_updates: float
+    spikes: float
+    image_macs: float
+    twin_operations: float | None
+    twin_unknown: str
+    weight_operations: float
+    spike_driven_weight_operations: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Verdict:
+    """One row decided: its ACs over the run (None: it is dense), the side that drives it, words."""
+
+    acs: int | None
+    driver: Side | None
+    seen: str
+    rate: float = 0.0
+
+
+def settle(ledger: Ledger, spiking: bool) -> Totals:
+    """Decide every operation, and divide by the images.
+
+    Args:
+        spiking: False for an ANN, whose operations are all MACs.
+    """
+    images = ledger.images
+    assert images > 0, "nothing was counted"
+    rows = list(ledger.rows.values())
+    verdicts = [_decide(row, ledger, spiking) for row in rows]
+    decided = list(zip(rows, verdicts, strict=True))
+    operations = tuple(_operation(row, verdict, ledger) for row, verdict in decided)
+    sites = ledger.sites
+    weight = [(row.macs, verdict) for row, verdict in decided if row.kind != "product"]
+    twin = sum(row.activations for row in rows if not row.image)
+    return Totals(
+        operations=operations,
+        macs=_mean(sum(row.macs for row, verdict in decided if verdict.acs is None), images),
+        acs=_mean(sum(verdict.acs or 0 for verdict in verdicts), images),
+        rate_estimate=sum(operation.rate_estimate for operation in operations),
+        synapses=sum(operation.synapses for operation in operations),
+        other={kind: _mean(n, images) for kind, n in sorted(ledger.other.items()) if n},
+        uncounted=dict(ledger.uncounted),
+        firing_rate={name: s.spikes / s.updates for name, s in sites.items() if s.updates},
+        alphabets={name: s.alphabet for name, s in sites.items()},
+        site_neurons={name: s.updates / max(1, ledger.image_steps) for name, s in sites.items()},
+        neuron_updates=_mean(sum(s.updates for s in sites.values()), images),
+        spikes=_mean(sum(s.spikes for s in sites.values()), images),
+        image_macs=_mean(sum(row.macs for row in rows if row.image), images),
+        twin_operations=None if ledger.twin_unknown else _mean(twin, images),
+        twin_unknown=ledger.twin_unknown,
+        weight_operations=_mean(sum(macs for macs, _ in weight), images),
+        spike_driven_weight_operations=_mean(
+            sum(macs for macs, verdict in weight if verdict.acs is not None), images))
+
+
+def _mean(total: int, images: int) -> float | int:
+    """A whole number where the images divide the total."""
+    return total // images if total % images == 0 else total / images
+
+
+def _alphabet(side: Side, ledger: Ledger) -> Alphabet:
+    """What an operand was over the whole run."""
+    if not side.candidate:
+        return ANALOG
+    alphabet = side.alphabet
+    for source in sorted(side.sources):
+        alphabet = alphabet.join(dataclasses.replace(ledger.sites[source].alphabet, unit=None))
+    return alphabet
+
+
+def _decide(row: Row, ledger: Ledger, spiking: bool) -> _Verdict:
+    left = _alphabet(row.left, ledger) if spiking else ANALOG
+    right = _alphabet(row.right, ledger) if spiking else ANALOG
+    if left.spikes and right.spikes:
+        words = str(left) if str(left) == str(right) else f"{left} with {right}"
+        return _Verdict(row.pairs, row.left, words, _rate(row.left) * _rate(row.right))
+    if left.spikes or right.spikes:
+        driver, alphabet = (row.left, left) if left.spikes else (row.right, right)
+        words = f"{alphabet} with analog" if row.kind == "product" else str(alphabet)
+        return _Verdict(driver.events, driver, words, _rate(driver))
+    return _Verdict(None, None, "analog")
+
+
+def _rate(side: Side) -> float:
+    return side.nonzero / side.elements if side.elements else 0.0
+
+
+def _operation(row: Row, verdict: _Verdict, ledger: Ledger) -> Operation:
+    images, image_steps = ledger.images, max(1, ledger.image_steps)
+    driver = verdict.driver
+    return Operation(
+        name=row.name, kind=row.kind, detail=row.detail, input=verdict.seen,
+        macs=_mean(row.macs, images) if driver is None else 0,
+        acs=0 if driver is None else _mean(verdict.acs, images),
+        rate_estimate=0.0 if driver is None else verdict.rate * row.macs / images,
+        synapses=0 if driver is None else driver.connections / image_steps,
+        events=0 if driver is None else _mean(driver.nonzero, images),
+        image=row.image, twin=_mean(row.macs if row.image else row.activations, images),
+        weights=row.weights, outputs=row.outputs / image_steps)

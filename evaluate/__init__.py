@@ -1,0 +1,1 @@
+"""Accuracy at every time step, energy models, figures, report."""

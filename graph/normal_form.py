@@ -1,0 +1,221 @@
+"""The normal form that conversion and calibration start from: every activation is a module of its own.
+
+Read the list at the end aloud: in-place operations made plain, functions turned into modules, fused
+norms split, shared activations given a module for each call.
+"""
+
+import copy
+import logging
+import math
+
+import torch
+from torch import fx, nn
+
+from ..neurons import QCFS, ClippedReLU
+from .operations import function_name, module_of
+from .surgery import add_module, attribute, call_module_after, calls, finish, set_module
+from .tracer import trace
+
+log = logging.getLogger(__name__)
+
+
+def drop_assertions(gm: fx.GraphModule) -> int:
+    """torch._assert and what only it reads: it held for the example, and has no numbers to give."""
+    changed = 0
+    for node in list(gm.graph.nodes):
+        if node.op == "call_function" and node.target in (torch._assert, torch._assert_async):
+            gm.graph.erase_node(node)
+            changed += 1
+    if changed:
+        gm.graph.eliminate_dead_code()
+    return finish(gm, changed)
+
+
+def in_place_to_plain(gm: fx.GraphModule) -> int:
+    """Later readers of a tensor that is changed in place read the result; the change is plain."""
+    changed, order = 0, {node: i for i, node in enumerate(gm.graph.nodes)}
+    for node in list(gm.graph.nodes):
+        module = module_of(gm, node)
+        name = function_name(node) if node.op in ("call_function", "call_method") else ""
+        in_place = (getattr(module, "inplace", False) or node.kwargs.get("inplace") is True
+                    or (name.endswith("_") and not name.endswith("__"))
+                    or name in ("iadd", "isub", "imul", "itruediv"))
+        if not in_place or not node.args or not isinstance(node.args[0], fx.Node):
+            continue
+        changed += 1
+        node.args[0].replace_all_uses_with(
+            node, delete_user_cb=lambda user, n=node: order[user] > order[n],
+            propagate_meta=False)
+        if module is not None:
+            module.inplace = False
+        elif node.op == "call_method":
+            node.target = name.rstrip("_")
+        elif "inplace" in node.kwargs:
+            node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
+        elif name in ("iadd", "isub", "imul", "itruediv"):
+            node.target = {"iadd": torch.add, "isub": torch.sub, "imul": torch.mul,
+                           "itruediv": torch.div}[name]
+        elif hasattr(torch, name.rstrip("_")):
+            node.target = getattr(torch, name.rstrip("_"))
+    return finish(gm, changed)
+
+
+def _argument(node: fx.Node, place: int, key: str, default=None):
+    return node.args[place] if len(node.args) > place else node.kwargs.get(key, default)
+
+
+def _clamp(node: fx.Node) -> nn.Module | None:
+    low, high = _argument(node, 1, "min"), _argument(node, 2, "max")
+    if isinstance(low, fx.Node) or isinstance(high, fx.Node) or low != 0:
+        return None
+    return nn.ReLU() if high is None or high == math.inf else nn.Hardtanh(0.0, float(high))
+
+
+def _hardtanh(node: fx.Node) -> nn.Module | None:
+    low, high = _argument(node, 1, "min_val", -1.0), _argument(node, 2, "max_val", 1.0)
+    return nn.Hardtanh(float(low), float(high)) if low == 0 else None
+
+
+def _dropout(node: fx.Node) -> nn.Module:
+    return nn.Dropout(float(_argument(node, 1, "p", 0.5)))
+
+
+FUNCTIONS = {
+    "relu": lambda node: nn.ReLU(),
+    "relu_": lambda node: nn.ReLU(),
+    "relu6": lambda node: nn.ReLU6(),
+    "clamp": _clamp, "clip": _clamp,
+    "clamp_min": lambda node: nn.ReLU() if _argument(node, 1, "min") == 0 else None,
+    "hardtanh": _hardtanh,
+    "dropout": _dropout, "dropout2d": _dropout, "feature_dropout": _dropout,
+}
+
+
+def functions_to_modules(gm: fx.GraphModule) -> int:
+    """F.relu, x.relu(), clamp(0, c), F.dropout ... to modules, named after the module they are in."""
+    changed = 0
+    for node in list(gm.graph.nodes):
+        if node.op not in ("call_function", "call_method"):
+            continue
+        name = function_name(node)
+        module = FUNCTIONS[name](node) if name in FUNCTIONS else None
+        if module is None:
+            continue
+        path = node.meta.get("module_path", "").split("@")[0]
+        kind = "dropout" if isinstance(module, nn.Dropout) else name.rstrip("_")
+        node.target = add_module(gm, f"{path}.{kind}" if path else kind, module)
+        node.op, node.args, node.kwargs = "call_module", (node.args[0] if node.args
+                                                          else node.kwargs["input"],), {}
+        changed += 1
+    return finish(gm, changed)
+
+
+def weight_functions_to_modules(gm: fx.GraphModule) -> int:
+    """F.conv2d, F.linear with constant weights to modules (traced "same" convolutions have them)."""
+    changed = 0
+    for node in list(gm.graph.nodes):
+        if node.op != "call_function":
+            continue
+        name = function_name(node)
+        if name not in ("conv1d", "conv2d", "conv3d", "linear", "batch_norm"):
+            continue
+        module = (_norm_module if name == "batch_norm" else _weight_module)(gm, node, name)
+        if module is None:
+            continue
+        path = node.meta.get("module_path", "").split("@")[0]
+        node.target = add_module(gm, f"{path}.{name}" if path else name, module)
+        node.op, node.kwargs = "call_module", {}
+        node.args = (node.args[0],)
+        changed += 1
+    return finish(gm, changed)
+
+
+def _constant(gm: fx.GraphModule, value):
+    if isinstance(value, fx.Node):
+        return attribute(gm, value.target) if value.op == "get_attr" else ...
+    return value
+
+
+def _weight_module(gm: fx.GraphModule, node: fx.Node, name: str) -> nn.Module | None:
+    weight = _constant(gm, _argument(node, 1, "weight"))
+    bias = _constant(gm, _argument(node, 2, "bias"))
+    if weight is ... or bias is ...:
+        return None
+    if name == "linear":
+        module = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
+    else:
+        conv = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d}[name]
+        groups = _argument(node, 6, "groups", 1)
+        module = conv(weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
+                      _argument(node, 3, "stride", 1), _argument(node, 4, "padding", 0),
+                      _argument(node, 5, "dilation", 1), groups, bias is not None)
+    module.to(weight.device, weight.dtype)
+    module.weight.data.copy_(weight)
+    if bias is not None:
+        module.bias.data.copy_(bias)
+    return module
+
+
+def _norm_module(gm: fx.GraphModule, node: fx.Node, name: str) -> nn.Module | None:
+    mean, var = (_constant(gm, _argument(node, i, k)) for i, k in ((1, "running_mean"),
+                                                                    (2, "running_var")))
+    weight, bias = (_constant(gm, _argument(node, i, k)) for i, k in ((3, "weight"), (4, "bias")))
+    if any(v is ... for v in (mean, var, weight, bias)) or mean is None:
+        return None
+    module = nn.BatchNorm2d(mean.numel(), eps=_argument(node, 7, "eps", 1e-5))
+    module.to(mean.device, mean.dtype).eval()
+    module.running_mean.copy_(mean)
+    module.running_var.copy_(var)
+    for parameter, value in ((module.weight, weight), (module.bias, bias)):
+        if value is not None:
+            parameter.data.copy_(value)
+    module._check_input_dim = lambda x: None
+    return module
+
+
+def split_fused_norms(gm: fx.GraphModule) -> int:
+    """timm's norm-and-activation layers to a batch norm, its dropout and its activation."""
+    changed = 0
+    for node, module in calls(gm, nn.modules.batchnorm._BatchNorm):
+        act = getattr(module, "act", None)
+        if not isinstance(act, nn.Module):
+            continue
+        plain = nn.BatchNorm2d(module.num_features, module.eps, module.momentum, module.affine,
+                               module.track_running_stats)
+        plain.load_state_dict({k: v for k, v in module.state_dict().items() if "." not in k})
+        for key, parameter in module.named_parameters(recurse=False):
+            plain.to(parameter.device, parameter.dtype)
+            setattr(plain, key, parameter)
+        plain.train(module.training)
+        if module.running_mean is not None:
+            plain.to(module.running_mean.device)
+        set_module(gm, node.target, plain)
+        last = node
+        for part, child in (("drop", getattr(module, "drop", None)), ("act", act)):
+            if child is not None and not isinstance(child, nn.Identity):
+                if getattr(child, "inplace", False):
+                    child.inplace = False
+                last = call_module_after(gm, last, f"{node.target}.{part}", child)
+        changed += 1
+    return finish(gm, changed)
+
+
+def split_shared_activations(gm: fx.GraphModule, types: tuple[type, ...]) -> int:
+    """A module of these types that is called at several places gets a copy for each further call."""
+    changed, seen = 0, set()
+    for node, module in calls(gm, *types):
+        if node.target in seen:
+            node.target = add_module(gm, node.target, copy.deepcopy(module))
+            changed += 1
+        seen.add(node.target)
+    return finish(gm, changed)
+
+
+def normal_form(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphModule:
+    """Trace a model and bring it into normal form; numbers and the caller's model stay as they are."""
+    gm = trace(model, leaf_modules, example_inputs)
+    steps = [drop_assertions, in_place_to_plain, functions_to_modules, split_fused_norms,
+             lambda g: split_shared_activations(g, (nn.ReLU, nn.Hardtanh, QCFS, ClippedReLU))]
+    for step in steps:
+        step(gm)
+    return gm

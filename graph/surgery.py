@@ -1,0 +1,103 @@
+"""Small, safe cuts on an fx graph that all passes share."""
+
+from collections.abc import Callable
+
+import torch
+from torch import fx, nn
+
+
+def add_module(graph_module: fx.GraphModule, name: str, module: nn.Module) -> str:
+    """Put a module into the tree under a free name near `name`; returns the name used."""
+    free, count = name, 0
+    while has_attribute(graph_module, free):
+        count += 1
+        free = f"{name}_{count}"
+    graph_module.add_submodule(free, module)
+    return free
+
+
+def has_attribute(graph_module: fx.GraphModule, path: str) -> bool:
+    owner: object = graph_module
+    for part in path.split("."):
+        if not hasattr(owner, part):
+            return False
+        owner = getattr(owner, part)
+    return True
+
+
+def attribute(graph_module: fx.GraphModule, path: str):
+    owner: object = graph_module
+    for part in path.split("."):
+        owner = getattr(owner, part)
+    return owner
+
+
+def add_buffer(graph_module: fx.GraphModule, name: str, value: torch.Tensor) -> str:
+    """Register a buffer at the root under a free name (dots become underscores)."""
+    name = name.replace(".", "_")
+    free, count = name, 0
+    while hasattr(graph_module, free):
+        count += 1
+        free = f"{name}_{count}"
+    graph_module.register_buffer(free, value)
+    return free
+
+
+def set_module(graph_module: fx.GraphModule, name: str, module: nn.Module) -> None:
+    """Replace the module at a path."""
+    parent, _, last = name.rpartition(".")
+    setattr(graph_module.get_submodule(parent), last, module)
+
+
+def call_module_after(graph_module: fx.GraphModule, node: fx.Node, name: str, module: nn.Module,
+                      users: Callable[[fx.Node], bool] = lambda user: True,
+                      extra_args: tuple = ()) -> fx.Node:
+    """Insert `module` behind `node` for those users that `users` accepts; returns the new node."""
+    name = add_module(graph_module, name, module)
+    with graph_module.graph.inserting_after(node):
+        new = graph_module.graph.call_module(name, (node, *extra_args))
+    new.meta = dict(node.meta)
+    node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new and users(user),
+                               propagate_meta=False)
+    return new
+
+
+def erase(node: fx.Node, replacement: fx.Node) -> None:
+    """Take a node out of its graph; its users read `replacement`."""
+    node.replace_all_uses_with(replacement)
+    node.graph.erase_node(node)
+
+
+def finish(graph_module: fx.GraphModule, changed: int) -> int:
+    """Check and compile the graph if a pass changed it; returns the count."""
+    if changed:
+        graph_module.graph.lint()
+        graph_module.recompile()
+    return changed
+
+
+def drop_unused(gm: fx.GraphModule) -> None:
+    """Delete the modules that nothing calls and the tensors that nothing reads."""
+    gm.delete_all_unused_submodules()
+    called = [n.target for n in gm.graph.nodes if n.op == "call_module"]
+    read = {n.target for n in gm.graph.nodes if n.op == "get_attr"}
+    inside = tuple(f"{name}." for name in called)
+    for name, module in list(gm.named_modules()):
+        if name in called or name.startswith(inside) and not any(
+                c.startswith(f"{name}.") for c in called):
+            continue
+        for store in (module._parameters, module._buffers):
+            for key in list(store):
+                if (f"{name}.{key}" if name else key) not in read:
+                    del store[key]
+
+
+def calls(graph_module: fx.GraphModule, *types: type) -> list[tuple[fx.Node, nn.Module]]:
+    """All nodes that call a module of these types, with the module, in the order of the data flow."""
+    found = []
+    for node in graph_module.graph.nodes:
+        if node.op == "call_module":
+            module = graph_module.get_submodule(node.target)
+            if isinstance(module, types):
+                found.append((node, module))
+    return found

@@ -1,0 +1,279 @@
+"""Symbolic tracing that knows shapes: a model in eval mode to an fx graph, or a clear refusal.
+
+Beside each proxy the tracer keeps the value that an example image gives, so that control flow on
+shapes ("same" padding, `if x.shape[-1] < k`) is followed instead of stopping the trace. Such a graph
+is good for the example's image size only and says so in `graph_module.meta["fixed_image_size"]`.
+"""
+
+import copy
+import linecache
+import logging
+import math
+import operator
+import traceback
+
+import torch
+from torch import fx, nn
+
+from ..neurons import QCFS, ClippedReLU, SpikeMask
+from .errors import Offence, UnconvertibleError
+
+log = logging.getLogger(__name__)
+
+_FRAMEWORK = ("/torch/", "/spikeswap/graph/", __file__)
+
+
+class _Value(fx.Proxy):
+    """A proxy that can be asked for a number, when the tracer knows an example of it."""
+
+    def __bool__(self):
+        return bool(self.tracer.number(self))
+
+    def __int__(self):
+        return int(self.tracer.number(self))
+
+    def __index__(self):
+        return operator.index(self.tracer.number(self))
+
+    def __float__(self):
+        return float(self.tracer.number(self))
+
+    def __ceil__(self):
+        return math.ceil(self.tracer.number(self))
+
+    def __floor__(self):
+        return math.floor(self.tracer.number(self))
+
+    def __round__(self, digits=None):
+        return round(self.tracer.number(self), digits)
+
+    def __len__(self):
+        return len(self.tracer.known(self))
+
+    def __iter__(self):
+        known = self.tracer.known(self, missing=None)
+        if isinstance(known, (tuple, list, torch.Size)):
+            return iter([self[i] for i in range(len(known))])
+        return super().__iter__()
+
+
+class ShapeTracer(fx.Tracer):
+    """Traces a model that is in eval mode; see the module's docstring.
+
+    Args:
+        leaf_modules: types or names of modules that are not looked into.
+        example: image batch [B, C, H, W] on the model's device, or None.
+    """
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, leaf_modules=(), example: torch.Tensor | None = None):
+        super().__init__(param_shapes_constant=False)
+        self.leaf_types = tuple(m for m in leaf_modules if isinstance(m, type))
+        self.leaf_names = {m for m in leaf_modules if isinstance(m, str)}
+        self.user_leaves: set[str] = set()
+        self.example = example
+        self.values: dict[fx.Node, object] = {}
+        self.fixed_image_size = False
+        self._running = False  # an example is being computed: nothing is traced
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        if isinstance(module, self.leaf_types) or name in self.leaf_names:
+            self.user_leaves.add(name)
+            return True
+        if isinstance(module, (QCFS, ClippedReLU, SpikeMask, *LEAF_TYPES)):
+            return True
+        if type(module).__name__ in LEAF_NAMES:
+            return True
+        return super().is_leaf_module(module, name)
+
+    def call_module(self, m, forward, args, kwargs):
+        return forward(*args, **kwargs) if self._running else super().call_module(
+            m, forward, args, kwargs)
+
+    def getattr(self, attr, attr_val, parameter_proxy_cache):
+        return attr_val if self._running else super().getattr(attr, attr_val,
+                                                              parameter_proxy_cache)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Value(node, self)
+
+    def create_node(self, kind, target, args, kwargs, name=None, type_expr=None):
+        node = super().create_node(kind, target, args, kwargs, name, type_expr)
+        frame = _user_frame()
+        if frame is not None:
+            node.meta["source"] = frame
+        node.meta["module_path"] = next(reversed(self.module_stack), "")
+        if self.example is not None:
+            self._running = True
+            try:
+                self._remember(node)
+            finally:
+                self._running = False
+        return node
+
+    def _remember(self, node: fx.Node) -> None:
+        try:
+            known = fx.node.map_arg((node.args, node.kwargs), lambda n: self.values[n])
+        except KeyError:
+            return  # depends on something that has no example
+        args, kwargs = known
+        with torch.no_grad():
+            if node.op == "placeholder":
+                if not any(n.op == "placeholder" for n in self.values):
+                    self.values[node] = self.example
+            elif node.op == "get_attr":
+                self.values[node] = operator.attrgetter(node.target)(self.root)
+            elif node.op == "call_module":
+                self.values[node] = self.root.get_submodule(node.target)(*args, **kwargs)
+            elif node.op == "call_function":
+                self.values[node] = node.target(*args, **kwargs)
+            elif node.op == "call_method":
+                self.values[node] = getattr(args[0], node.target)(*args[1:], **kwargs)
+        if isinstance(self.values.get(node), torch.Tensor):
+            node.meta["shape"] = tuple(self.values[node].shape)
+
+    def known(self, proxy: fx.Proxy, missing=...):
+        """The example's value of a proxy."""
+        if proxy.node in self.values:
+            return self.values[proxy.node]
+        if missing is not ...:
+            return missing
+        raise fx.proxy.TraceError("the number of an image is asked for while the graph is traced")
+
+    def number(self, proxy: fx.Proxy):
+        """A size or a comparison of sizes as a Python number; values of pixels are refused."""
+        value = self.known(proxy)
+        if isinstance(value, torch.Tensor) and not _only_from_sizes(proxy.node):
+            raise fx.proxy.TraceError("control flow depends on the values of a tensor")
+        self.fixed_image_size = True
+        return value
+
+
+# Modules that hide control flow or state and that the passes know as a whole.
+LEAF_NAMES = {"DropPath", "BatchNormAct2d", "TokenBatchNorm", "StochasticDepth", "DropBlock2d",
+              "LayerNorm2d", "LayerNorm", "RMSNorm", "GroupNorm1"}
+LEAF_TYPES: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
+
+
+def _only_from_sizes(node: fx.Node) -> bool:
+    if node.op in ("placeholder", "call_module"):
+        return False
+    return all(_only_from_sizes(n) or n.op == "get_attr" or _is_size(n)
+               for n in node.all_input_nodes)
+
+
+def _is_size(node: fx.Node) -> bool:
+    return (node.target in ("size", "dim", "numel")
+            or (node.target is getattr and node.args[1] in ("shape", "ndim")))
+
+
+def _user_frame() -> tuple[str, int] | None:
+    """File and line, in the user's model, of the operation that is being traced."""
+    for frame in reversed(traceback.StackSummary.extract(traceback.walk_stack(None),
+                                                         lookup_lines=False)[::-1]):
+        if not any(part in frame.filename for part in _FRAMEWORK) and frame.name != "<module>":
+            return frame.filename, frame.lineno
+    return None
+
+
+def about(model: nn.Module) -> dict:
+    """What a model says of itself: mask_sites, img_size, in_chans, num_classes, model_name.
+
+    It travels in the `meta` of a GraphModule, which deep copies keep (attributes they do not).
+    """
+    if isinstance(model, fx.GraphModule) and "about" in model.meta:
+        return model.meta["about"]
+    names = ("mask_sites", "img_size", "in_chans", "num_classes", "model_name")
+    return {name: getattr(model, name) for name in names if isinstance(
+        getattr(model, name, None), (int, str, list, tuple))}
+
+
+def guess_example(model: nn.Module) -> torch.Tensor | None:
+    """One image of the size that the model was made for, if it says so, else None."""
+    size = None
+    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
+    if isinstance(config, dict) and config.get("input_size"):
+        size = tuple(config["input_size"])
+    elif {"img_size", "in_chans"} <= about(model).keys():
+        known = about(model)
+        size = (known["in_chans"], known["img_size"], known["img_size"])
+    if size is None:
+        return None
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is not None and config:
+        size = (first.in_channels, *size[1:])
+    return _like(model, torch.zeros(1, *size))
+
+
+def remove_hooks(model: nn.Module) -> None:
+    """Take the user's forward and backward hooks off a copy; they would see proxies."""
+    for module in model.modules():
+        for hooks in (module._forward_hooks, module._backward_hooks, module._backward_pre_hooks):
+            hooks.clear()
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if type(hook).__name__ not in ("WeightNorm", "SpectralNorm"):
+                del module._forward_pre_hooks[key]
+
+
+def _like(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
+    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    return example if weight is None else example.to(weight.device, weight.dtype)
+
+
+def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphModule:
+    """Trace a copy of `model` in eval mode; the caller's model is left as it was.
+
+    Returns a GraphModule whose modules keep the paths that they have in `model`. Its `meta` holds
+    `example` (image batch or None), `fixed_image_size` and `training` (the caller's mode).
+
+    Raises:
+        UnconvertibleError: tracing failed; names the line of the module and what to do.
+    """
+    training = model.training
+    leaf_names = [name for name, module in model.named_modules()
+                  if any(module is leaf for leaf in leaf_modules)]
+    leaf_modules = [leaf for leaf in leaf_modules if not isinstance(leaf, nn.Module)] + leaf_names
+    model = copy.deepcopy(model)
+    model.eval()
+    remove_hooks(model)
+    if isinstance(example_inputs, (tuple, list)):
+        example_inputs = example_inputs[0]
+    example = (guess_example(model) if example_inputs is None
+               else _like(model, example_inputs[:2].detach()))
+    tracer = ShapeTracer(leaf_modules, example)
+    try:
+        with torch.no_grad():
+            graph = tracer.trace(model)
+    except UnconvertibleError:
+        raise
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError,
+            NameError, KeyError, IndexError, NotImplementedError, AssertionError) as error:
+        raise _explain(error, tracer) from error
+    meta = {key: node.meta for key, node in ((n.name, n) for n in graph.nodes)}
+    module = fx.GraphModule(model, graph, type(model).__name__)
+    for node in module.graph.nodes:
+        node.meta.update(meta.get(node.name, {}))
+    module.meta.update(example=example, fixed_image_size=tracer.fixed_image_size,
+                       training=training, leaves=frozenset(tracer.user_leaves))
+    module.meta["about"] = about(model)
+    log.info("traced %s: %d nodes", type(model).__name__, len(graph.nodes))
+    return module
+
+
+def _explain(error: Exception, tracer: ShapeTracer) -> UnconvertibleError:
+    """A tracing failure in the user's terms."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__)
+              if not any(part in f.filename for part in _FRAMEWORK)]
+    path = next(reversed(tracer.module_stack), "") if tracer.module_stack else ""
+    place = frames[-1] if frames else None
+    line = linecache.getline(place.filename, place.lineno).strip() if place else ""
+    if tracer.example is None:
+        remedy = ("give example_inputs=images, so that control flow on shapes can be followed, or "
+                  f"mark the module as a leaf: leaf_modules=[{path!r}]")
+    else:
+        remedy = (f"rewrite the line without a decision on tensor values, or mark the module as a "
+                  f"leaf: leaf_modules=[{path!r}]")
+    return UnconvertibleError([Offence(
+        path or "(the model itself)", f"cannot be traced: {error}; line: {line}",
+        (place.filename, place.lineno) if place else None, remedy)])

@@ -1,0 +1,103 @@
+"""Official checkpoints, loaded strictly into our models."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..neurons import QCFS
+
+# Published names of a threshold, behind the name of its activation.
+_THRESHOLD_NAMES = ("up", "thresh")
+
+
+def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
+    """Load an official checkpoint of MST or QCFS in place.
+
+    Args:
+        model: the model of the same layout (`mst_swin_t`, `resnet18/20/34`, `vgg16`), before or
+            after `insert_qcfs`. Thresholds need QCFS sites.
+        path_or_state_dict: a checkpoint file, or what it holds (wrappers `model`, `state_dict` and
+            prefixes `module.` are taken off).
+
+    Returns:
+        Names of checkpoint entries that are known and not used (buffers that the model computes).
+
+    Raises:
+        ValueError: a file that cannot be read, a key that is missing or left over, another shape;
+            all of them are named, and the model is left as it was.
+    """
+    raw = (path_or_state_dict if isinstance(path_or_state_dict, dict)
+           else _read(Path(path_or_state_dict)))
+    state = unwrap(raw)
+    sites = {name: m for name, m in model.named_modules() if isinstance(m, QCFS)}
+    target = {key: value for key, value in model.state_dict().items()
+              if key.rpartition(".")[0] not in sites}
+    used, thresholds, unused, problems = {}, {}, [], []
+    for key, value in state.items():
+        owner, _, last = _modern_name(key).rpartition(".")
+        name = f"{owner}.{last}" if owner else last
+        if last in _THRESHOLD_NAMES:
+            if owner in sites:
+                thresholds[owner] = value
+            else:
+                problems.append(f"{key} is a threshold, and the model has no QCFS site {owner!r}"
+                                + ("" if sites else ": call insert_qcfs first"))
+        elif name in target:
+            if target[name].shape != value.shape:
+                problems.append(f"{key} has shape {tuple(value.shape)}, the model "
+                                f"{tuple(target[name].shape)}")
+            used[name] = value
+        elif last in ("attn_mask", "relative_position_index"):
+            unused.append(key)  # constants of the layout
+        else:
+            problems.append(f"{key} has no place in the model")
+    missing = [key for key in target if key not in used and not _is_constant(key)]
+    missing += [f"{name} (threshold)" for name in sites if thresholds and name not in thresholds]
+    problems += [f"{key} is missing in the checkpoint" for key in missing]
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more"
+                                           if len(problems) > 8 else "")
+        raise ValueError(f"the checkpoint does not fit the model: {shown}. Check the variant "
+                         "(dataset=, num_classes=, depths=)")
+    model.load_state_dict({k: v for k, v in used.items() if not _is_constant(k)}, strict=False)
+    for name, value in thresholds.items():
+        sites[name].set_threshold(value.reshape(-1))
+    return unused + [k for k in used if _is_constant(k)]
+
+
+def unwrap(raw: dict) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, without wrappers and `module.` prefixes."""
+    for key in ("state_dict", "model"):
+        if isinstance(raw.get(key), dict):
+            raw = raw[key]
+    if not raw or not all(isinstance(value, Tensor) for value in raw.values()):
+        raise ValueError("the checkpoint holds no state dict (tensors by name, perhaps under "
+                         "'model' or 'state_dict')")
+    return {key.removeprefix("module."): value for key, value in raw.items()}
+
+
+def _modern_name(key: str) -> str:
+    """Names that older published files use."""
+    return key.replace("relu.up", "act.thresh") if key.endswith("relu.up") else key
+
+
+def _is_constant(key: str) -> bool:
+    return key.rpartition(".")[2] in ("attn_mask", "relative_position_index", "num_batches_tracked")
+
+
+def _read(path: Path) -> dict:
+    if not path.is_file():
+        raise ValueError(f"checkpoint {path} does not exist")
+    try:
+        from yacs.config import CfgNode  # noqa: PLC0415  (MST's files hold their config)
+
+        with torch.serialization.safe_globals([CfgNode]):
+            raw = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise ValueError(f"checkpoint {path} cannot be read as tensors: "
+                         f"{str(error).splitlines()[0]}; it may be truncated, or hold code") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"checkpoint {path} holds a {type(raw).__name__}, not a state dict")
+    return raw

@@ -1,0 +1,130 @@
+"""QCFS, the quantised activation that a network is trained with before it is converted.
+
+Source: T. Bu et al., "Optimal ANN-SNN Conversion for High-accuracy and Ultra-low-latency
+Spiking Neural Networks", ICLR 2022, equation 15 (clip, floor, shift of one half).
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class _QuantiseClipFloorShift(torch.autograd.Function):
+    """y = s * floor(clip(x / s, 0, 1) * L + 1/2) / L with a gradient of its own.
+
+    The floor is passed straight through. dy/dx is 1 where 0 < x < s and 0 elsewhere;
+    dy/ds is y/s - x/s inside and the clipped level (0 or 1) outside. Nothing here depends on
+    what `torch.clamp` does at its bounds, which changed between PyTorch 2.13 and 2.15.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, threshold: Tensor, levels: int) -> Tensor:
+        level = quantise(x, threshold, levels)
+        ctx.save_for_backward(x, threshold)
+        ctx.levels = levels
+        return level.mul_(threshold / levels)  # one product per level: the neurons send the same
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, threshold = ctx.saved_tensors
+        inside = (x > 0) & (x < threshold)
+        grad_x = grad * inside if ctx.needs_input_grad[0] else None
+        grad_threshold = None
+        if ctx.needs_input_grad[1]:
+            share = quantise(x, threshold, ctx.levels).div_(ctx.levels)
+            share -= torch.where(inside, x / threshold, 0.0)
+            grad_threshold = share.mul_(grad).sum_to_size(threshold.shape)
+        return grad_x, grad_threshold, None
+
+
+def quantise(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
+    """Level of each element, 0 to `levels`, as floats; 0 where the threshold is 0."""
+    share = x / torch.where(threshold > 0, threshold, torch.inf)
+    return share.clamp_(0, 1).mul_(levels).add_(0.5).floor_()
+
+
+def broadcast_threshold(threshold: Tensor, axis: int, dim: int) -> Tensor:
+    """Shape a threshold for tensors of `dim` axes.
+
+    A vector lies along `axis` (1: [B, C, ...]; -1: [..., C]); a scalar and a threshold of
+    several axes, such as [heads, 1, 1], broadcast from the right as they are.
+    """
+    if threshold.dim() != 1 or threshold.numel() == 1:
+        return threshold
+    shape = [1] * dim
+    shape[axis] = -1
+    return threshold.reshape(shape)
+
+
+def _as_threshold(threshold) -> Tensor:
+    threshold = torch.as_tensor(threshold, dtype=torch.get_default_dtype()) if not isinstance(
+        threshold, Tensor) else threshold.detach().clone()
+    threshold = threshold.reshape(1) if threshold.dim() == 0 else threshold
+    if not bool((torch.isfinite(threshold) & (threshold >= 0)).all()):
+        raise ValueError(f"threshold {threshold.tolist()} must be finite and not negative; "
+                         "give the largest activation of the site, or 0 for a dead channel")
+    return threshold
+
+
+class QCFS(nn.Module):
+    """Quantisation-clip-floor-shift activation, for tensors of any shape.
+
+    Args:
+        levels: number L of levels above zero; the output is one of 0, s/L, ..., s.
+        threshold: s, in the unit of the input: a number, or a tensor of one value a channel.
+        axis: the channel axis of a threshold vector (1 or -1).
+
+    Attributes:
+        threshold: learnable parameter. It is kept at or above 1/40 of its starting value, so it
+            can become neither negative nor zero in training.
+    """
+
+    def __init__(self, levels: int = 16, threshold=2.0, axis: int = 1):
+        super().__init__()
+        if isinstance(levels, bool) or int(levels) != levels or levels < 1:
+            raise ValueError(f"levels {levels!r} must be a whole number of at least 1, e.g. 16")
+        self.levels = int(levels)
+        self.axis = axis
+        # Registered past the property below, which keeps the value in its bounds at every access.
+        self._parameters["threshold"] = nn.Parameter(_as_threshold(threshold))
+        self.register_buffer("floor", self._parameters["threshold"].detach() / 40)
+
+    @property
+    def threshold(self) -> nn.Parameter:
+        """The threshold s (shape [1], [C] or broadcastable), never below its floor."""
+        parameter = self._parameters["threshold"]
+        parameter.data.clamp_(min=self.floor)
+        return parameter
+
+    def set_threshold(self, threshold) -> None:
+        """Replace the threshold (and the floor that belongs to it); any broadcastable shape."""
+        old = self._parameters["threshold"]
+        new = _as_threshold(threshold).to(old)
+        self._parameters["threshold"] = nn.Parameter(new, requires_grad=old.requires_grad)
+        self.floor = new.detach() / 40
+
+    @property
+    def unit(self) -> Tensor:
+        """Height of one level, s/L."""
+        return self.threshold.detach() / self.levels
+
+    def forward(self, x: Tensor) -> Tensor:
+        threshold = broadcast_threshold(self.threshold, self.axis, x.dim())
+        return _QuantiseClipFloorShift.apply(x, threshold, self.levels)
+
+    def extra_repr(self) -> str:
+        value = self._parameters["threshold"]
+        shown = f"{value.item():.4g}" if value.numel() == 1 else f"{tuple(value.shape)}"
+        return f"levels={self.levels}, threshold={shown}"
+
+
+class ClippedReLU(nn.Module):
+    """clip(x, 0, s): what the firing rate of an IF neuron tends to (shapes as in `QCFS`)."""
+
+    def __init__(self, threshold: Tensor, axis: int = 1):
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("threshold", threshold.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        threshold = broadcast_threshold(self.threshold, self.axis, x.dim())
+        return torch.minimum(x.clamp(min=0), threshold)

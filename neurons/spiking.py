@@ -1,0 +1,197 @@
+"""Spiking neurons behind one small interface.
+
+A neuron reads a chunk [K * B, ...] (time major) of its input and returns what it sends, of the same
+shape: integer spikes times `unit`. The input is either the current of each step ("stream") or, with
+`running_input`, the network's running value after each step (the mean for rate coding, the sum for
+cumulative coding). State is kept between chunks and forgotten by `reset`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .clock import Timed
+from .qcfs import broadcast_threshold, quantise
+
+
+class SpikingNeuron(Timed, nn.Module):
+    """What all neurons share: threshold s, levels L, channel axis, state, and their alphabet.
+
+    Args:
+        threshold: s, shape [1], [C] (along `axis`) or broadcastable; 0 means a dead channel.
+        levels: L of the QCFS that this neuron stands for.
+        axis: channel axis of a threshold vector.
+    """
+
+    kind: str
+    coding: str  # "rate": the mean over time counts; "cumulative": the sum does
+
+    def __init__(self, threshold: Tensor, levels: int, axis: int = 1):
+        super().__init__()
+        self.levels = int(levels)
+        self.axis = axis
+        self.running_input = False
+        self.dims = 4  # axes of the tensors of this site
+        self.register_buffer("threshold", threshold.detach().clone())
+        self.reset()
+
+    @property
+    def unit(self) -> Tensor:
+        """Value of one spike (shape of the threshold)."""
+        raise NotImplementedError
+
+    @property
+    def alphabet(self) -> list[int]:
+        """Every number of spikes that one step may send, in units."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        self.state: dict[str, Tensor] = {}
+
+    def membrane(self) -> Tensor:
+        """Membrane potential after the last step, in the unit of the input, [B, ...]."""
+        raise NotImplementedError
+
+    def to_integers(self, sent: Tensor) -> Tensor:
+        """What was sent, in units: integers of the shape of `sent`."""
+        unit = broadcast_threshold(self.unit, self.axis, sent.dim())
+        count = torch.where(unit > 0, sent / unit, 0.0).round_()
+        return count.to(torch.int8 if max(self.alphabet) < 128 else torch.int32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        chunk = self.clock.split(x)
+        sent = torch.empty_like(chunk)
+        if not self.state:
+            self.start(chunk[0])
+        for k in range(self.clock.steps):
+            self.step(chunk[k], self.clock.start + k + 1, sent[k])
+        return sent.view(x.shape)
+
+    def start(self, x: Tensor) -> None:
+        """Set the state before the first step; x [B, ...] shows shape, type and device."""
+        raise NotImplementedError
+
+    def step(self, x: Tensor, t: int, sent: Tensor) -> None:
+        """Advance to step t (from 1 on): read x [B, ...], write what is sent."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}, running_input={self.running_input}"
+
+
+class IF(SpikingNeuron):
+    """Integrate and fire, soft reset, starts at half the threshold, sends {0, s}.
+
+    v(0) = s/2; v += x; spike if v >= s; v -= s at a spike (Bu et al., ICLR 2022; ties fire).
+    The mean of what it sends tends to clip(x, 0, s) and equals QCFS for a constant x at T = L.
+    """
+
+    kind = "if"
+    coding = "rate"
+
+    @property
+    def unit(self) -> Tensor:
+        return self.threshold
+
+    @property
+    def alphabet(self) -> list[int]:
+        return [0, 1]
+
+    def start(self, x: Tensor) -> None:
+        height = broadcast_threshold(self.threshold, self.axis, x.dim()).to(x)
+        self.state = {"height": height, "barrier": torch.where(height > 0, height, torch.inf),
+                      "v": torch.zeros_like(x) + height / 2}
+        if self.running_input:
+            self.state["sum"] = torch.zeros_like(x)
+
+    def step(self, x: Tensor, t: int, sent: Tensor) -> None:
+        v, height = self.state["v"], self.state["height"]
+        if self.running_input:  # v = t * mean - sum sent + s/2
+            torch.mul(x, t, out=v).sub_(self.state["sum"]).add_(height / 2)
+        else:
+            v.add_(x)
+        torch.ge(v, self.state["barrier"], out=sent)
+        sent.mul_(height)
+        v.sub_(sent)
+        if self.running_input:
+            self.state["sum"].add_(sent)
+
+    def membrane(self) -> Tensor:
+        return self.state["v"]
+
+
+class _CumulativeNeuron(SpikingNeuron):
+    """Steers the running sum of what it sends, in levels, to the level of QCFS.
+
+    Given the running sum X of its input, the goal is floor(clip(X/s, 0, 1) L + 1/2), which is QCFS;
+    `spikes` says how many levels to send towards it. That is a bipolar neuron with a membrane that
+    starts at half a level and a tracer in [0, L] (K. You et al., "SpikeZIP-TF", ICML 2024).
+    """
+
+    coding = "cumulative"
+
+    @property
+    def unit(self) -> Tensor:
+        return self.threshold / self.levels
+
+    def start(self, x: Tensor) -> None:
+        height = broadcast_threshold(self.threshold, self.axis, x.dim()).to(x)
+        self.state = {"height": height, "unit": height / self.levels,
+                      "input": torch.zeros_like(x), "tracer": torch.zeros_like(x)}
+
+    def step(self, x: Tensor, t: int, sent: Tensor) -> None:
+        total, tracer = self.state["input"], self.state["tracer"]
+        if self.running_input:
+            total.copy_(x)
+        else:
+            total.add_(x)
+        goal = quantise(total, self.state["height"], self.levels)
+        spikes = self.spikes(goal.sub_(tracer), tracer)
+        tracer.add_(spikes)
+        torch.mul(spikes, self.state["unit"], out=sent)
+
+    def spikes(self, distance: Tensor, tracer: Tensor) -> Tensor:
+        """Signed number of levels to send, given the distance to the goal in levels."""
+        raise NotImplementedError
+
+    def membrane(self) -> Tensor:
+        state = self.state
+        return state["input"] + state["unit"] * (0.5 - state["tracer"])
+
+
+class STBIF(_CumulativeNeuron):
+    """Bipolar integrate and fire with a tracer: sends -1, 0 or 1 level a step."""
+
+    kind = "stbif"
+
+    @property
+    def alphabet(self) -> list[int]:
+        return [-1, 0, 1]
+
+    def spikes(self, distance: Tensor, tracer: Tensor) -> Tensor:
+        return distance.clamp_(-1, 1)
+
+
+class Multi(_CumulativeNeuron):
+    """Sends 0 or one signed power of two of levels a step: the nearest one to the distance.
+
+    The power never carries the running sum out of [0, L].
+    """
+
+    kind = "multi"
+
+    @property
+    def alphabet(self) -> list[int]:
+        powers = [2**i for i in range(self.levels.bit_length())]
+        return [-p for p in reversed(powers)] + [0] + powers
+
+    def spikes(self, distance: Tensor, tracer: Tensor) -> Tensor:
+        mantissa, exponent = torch.frexp(distance)  # |mantissa| in [1/2, 1)
+        below = torch.ldexp(distance.sign(), exponent - 1)
+        above = 2 * below
+        reached = tracer + above
+        allowed = (reached >= 0) & (reached <= self.levels) & (mantissa.abs() >= 0.75)
+        power = torch.where(allowed, above, below)
+        return torch.where(distance == 0, 0.0, power)
+
+
+NEURONS: dict[str, type[SpikingNeuron]] = {cls.kind: cls for cls in (IF, STBIF, Multi)}

@@ -1,0 +1,83 @@
+"""Runs the graph of a spiking network: what depends on the image alone once, the rest in chunks."""
+
+import contextlib
+from collections.abc import Callable
+
+import torch
+from torch import fx
+
+from ..graph.domains import VARYING
+from ..graph.surgery import attribute
+from ..neurons import Clock
+
+Observer = Callable[[fx.Node, torch.nn.Module | None, tuple, dict, object, Clock], None]
+
+
+class Executor:
+    """Executes a graph whose nodes carry `meta["domain"]`.
+
+    Observers are called after each node with (node, module or None, args, kwargs, output, clock):
+    once a call for what depends on the image alone, once a chunk for the rest.
+    """
+
+    def __init__(self, graph_module: fx.GraphModule):
+        self.graph_module = graph_module
+        self.observers: list[Observer] = []
+        nodes = list(graph_module.graph.nodes)
+        self.timed = [n for n in nodes if n.meta["domain"] in VARYING or n.meta.get("timed")]
+        timed = set(self.timed)
+        self.fixed = [n for n in nodes if n not in timed and n.op != "output"]
+        self.output = nodes[-1].args[0]
+        self.last_use: dict[fx.Node, list[fx.Node]] = {}
+        seen: set[fx.Node] = set()
+        for node in reversed(self.timed):
+            for source in node.all_input_nodes:
+                if source in timed and source not in seen and source is not self.output:
+                    seen.add(source)
+                    self.last_use.setdefault(node, []).append(source)
+
+    @contextlib.contextmanager
+    def observe(self, observer: Observer):
+        """Call `observer` for every node that is executed inside the `with` block."""
+        self.observers.append(observer)
+        try:
+            yield
+        finally:
+            self.observers.remove(observer)
+
+    def prepare(self, images: torch.Tensor, clock: Clock) -> dict[fx.Node, object]:
+        """Values of all nodes that do not change over time."""
+        values: dict[fx.Node, object] = {}
+        for node in self.fixed:
+            values[node] = images if node.op == "placeholder" else self._run(node, values, clock)
+        return values
+
+    def chunk(self, fixed: dict[fx.Node, object], clock: Clock) -> tuple[torch.Tensor, int]:
+        """Simulate `clock.steps` steps; returns the output [K * B, ...] and the largest tensor."""
+        values, largest = dict(fixed), 0
+        for node in self.timed:
+            value = self._run(node, values, clock)
+            values[node] = value
+            if isinstance(value, torch.Tensor):
+                largest = max(largest, value.numel())
+            for done in self.last_use.get(node, ()):
+                del values[done]
+        return values[self.output], largest
+
+    def _run(self, node: fx.Node, values: dict, clock: Clock):
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        module = None
+        if node.op == "call_module":
+            module = self.graph_module.get_submodule(node.target)
+            output = module(*args, **kwargs)
+        elif node.op == "call_function":
+            output = node.target(*args, **kwargs)
+        elif node.op == "call_method":
+            output = getattr(args[0], node.target)(*args[1:], **kwargs)
+        else:
+            output = attribute(self.graph_module, node.target)
+        for observer in self.observers:
+            observer(node, module, args, kwargs, output, clock)
+        return output
+
+

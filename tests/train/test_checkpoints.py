@@ -1,0 +1,103 @@
+import errno
+import os
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from spikeswap.train import load_checkpoint, save_checkpoint
+
+
+def content(value=1.0):
+    return {"model": OrderedDict(weight=torch.full((300,), value)), "build": {"model": "m"},
+            "config": {"TRAIN": {"EPOCHS": 3}}, "epoch": 2, "optimizer": {"betas": (0.9, 0.999)},
+            "best": {"top1": np.float64(5.0)}}
+
+
+def test_readable_with_weights_only_and_equal(tmp_path):
+    path = tmp_path / "checkpoints" / "last.pt"
+    save_checkpoint(path, content())
+    raw = torch.load(path, weights_only=True)
+    assert raw["epoch"] == 2 and type(raw["best"]["top1"]) is float
+    assert type(raw["model"]) is dict
+    assert torch.equal(load_checkpoint(path)["model"]["weight"], torch.ones(300))
+    assert os.listdir(path.parent) == ["last.pt"]
+
+
+def test_what_weights_only_refuses_is_refused_at_saving(tmp_path):
+    with pytest.raises(TypeError, match="cannot hold"):
+        save_checkpoint(tmp_path / "a.pt", {**content(), "extra": object()})
+    assert not os.listdir(tmp_path)
+
+
+def test_the_old_file_survives_a_full_disk(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, content(1.0))
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"cannot write .*last\.pt: No space left.*free some space"):
+        save_checkpoint(path, content(2.0))
+    monkeypatch.undo()
+    assert float(load_checkpoint(path)["model"]["weight"][0]) == 1.0
+    assert os.listdir(tmp_path) == ["last.pt"]
+
+
+def truncated(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def flipped(path):
+    with zipfile.ZipFile(path) as archive:
+        info = next(i for i in archive.infolist() if "/data/" in i.filename)
+    data = bytearray(path.read_bytes())
+    data[info.header_offset + 400] ^= 255
+    path.write_bytes(data)
+
+
+def text(path):
+    path.write_text("this is no checkpoint\n")
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def gone(path):
+    path.unlink()
+
+
+def foreign(path):
+    torch.save({"state_dict": {"a": torch.ones(2)}}, path)
+
+
+def code(path):
+    torch.save({"model": os.system}, path)
+
+
+def lacking(path):
+    torch.save({"format": "spikeswap-checkpoint", "schema": 1, "model": {}}, path)
+
+
+def newer(path):
+    torch.save({"format": "spikeswap-checkpoint", "schema": 99}, path)
+
+
+@pytest.mark.parametrize("damage, words", [
+    (truncated, "truncated, corrupt"), (flipped, "checksum|truncated, corrupt"),
+    (text, "truncated, corrupt or another kind"), (empty, "is empty"),
+    (gone, "there is no checkpoint"), (foreign, "--weights PATH --cfg NAME"),
+    (code, "no readable checkpoint"), (lacking, "lacks build"), (newer, "schema 99"),
+])
+def test_bad_files_are_refused_by_name(tmp_path, damage, words):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, content())
+    damage(path)
+    with pytest.raises(ValueError, match=words) as caught:
+        load_checkpoint(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)

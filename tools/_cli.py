@@ -1,0 +1,186 @@
+"""What all commands share: flags, messages, exit status. Lies beside them, so `import _cli` works."""
+
+import argparse
+import contextlib
+import difflib
+import logging
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+
+# Idle OpenMP threads sleep instead of spinning: on a busy machine spinning ones stall each other on
+# small tensors, several times slower than one thread.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+try:
+    import torch
+
+    import spikeswap.distributed as distributed
+except ModuleNotFoundError as missing:
+    folder = Path(__file__).resolve().parent.parent
+    print(f"{Path(sys.argv[0]).name}: error: the module {missing.name!r} is not installed; install "
+          f"everything with: {sys.executable} -m pip install -e '{folder}'", file=sys.stderr)
+    sys.exit(2)
+
+USER_ERROR = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors end with status 2 and the message as the last line; unknown flags list near ones."""
+
+    def __init__(self, description: str, **arguments):
+        super().__init__(description=description, allow_abbrev=False,
+                         formatter_class=argparse.ArgumentDefaultsHelpFormatter, **arguments)
+
+    def parse_args(self, args=None, namespace=None):
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for flag in unknown if flag.startswith("-")] or unknown
+            known = [flag for action in self._actions for flag in action.option_strings]
+            hints = []
+            for flag in flags:
+                near = difflib.get_close_matches(flag.split("=")[0], known, n=3, cutoff=0.5)
+                hints.append(f"{flag} ({'did you mean ' + ', '.join(near) + '?' if near else 'see --help'})")
+            self.error(f"unknown flag: {', '.join(hints)}" if flags[0].startswith("-") else
+                       f"unexpected word: {' '.join(unknown)} (a flag starts with --; see --help)")
+        return parsed
+
+    def error(self, message: str):
+        self.exit(USER_ERROR, f"{self.format_usage()}{self.prog}: error: {message}\n")
+
+    def common(self) -> "Parser":
+        """Add the flags that every command has."""
+        self.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]",
+                          help="where to compute; auto: a GPU if there is one")
+        self.add_argument("--seed", type=whole_number(0, "a seed"), default=None, metavar="N",
+                          help="of all random numbers (default: the recipe's)")
+        return self
+
+
+def whole_number(least: int, what: str, example: int | None = None):
+    """An argparse type: a whole number of at least `least`."""
+    def convert(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or number < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}: it must be a whole number of "
+                                             f"at least {least}; e.g. {example or max(least, 1)}")
+        return number
+    return convert
+
+
+def timesteps(text: str) -> int:
+    """T: time steps an image."""
+    return whole_number(1, "T, the number of time steps an image", 128)(text)
+
+
+def timestep_list(text: str) -> list[int]:
+    """1,2,4,8: several T."""
+    return sorted({timesteps(part.strip()) for part in text.split(",")})
+
+
+def real_number(low: float, high: float, what: str, closed_low: bool = True):
+    """An argparse type: a number in [low, high) or (low, high)."""
+    interval = f"{'[' if closed_low else '('}{low:g}, {high:g})"
+
+    def convert(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not (low <= number < high) or (number == low and not closed_low):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}: it must be a number in "
+                                             f"{interval}")
+        return number
+    return convert
+
+
+mask_ratio = real_number(0, 1, "a mask ratio (share of spikes dropped)")
+
+
+def run_command(command, parser: Parser) -> None:
+    """Parse, run, and turn what the user can mend into status 2 with the message last.
+
+    Anything else is a bug of ours and keeps its traceback; SPIKESWAP_TRACEBACK=1 shows it always.
+    """
+    _configure()
+    signal.signal(signal.SIGTERM, _interrupt)
+    arguments = parser.parse_args()
+    try:
+        command(arguments)
+    except KeyboardInterrupt:
+        _fail(parser, "interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except torch.OutOfMemoryError as error:
+        _fail(parser, f"out of GPU memory ({_one_line(error)[:120]}); use a smaller --batch-size, or "
+              "--chunk where there is one", USER_ERROR)
+    except (ValueError, OSError) as error:
+        if os.environ.get("SPIKESWAP_TRACEBACK") == "1":
+            raise
+        _fail(parser, str(error), USER_ERROR)
+    finally:
+        with contextlib.suppress(RuntimeError):
+            distributed.stop_process_group()
+
+
+def _interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
+def _fail(parser: Parser, message: str, status: int) -> None:
+    sys.stdout.flush()
+    head, *details = message.strip().splitlines() or ["unknown error"]
+    for line in details:
+        print(line, file=sys.stderr)
+    print(f"{parser.prog}: error: {head}", file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+class _MainOnly(logging.Filter):
+    def filter(self, record) -> bool:
+        return distributed.is_main() or record.levelno >= logging.WARNING
+
+
+def _configure() -> None:
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(_MainOnly())
+    logger = logging.getLogger("spikeswap")
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    logging.getLogger("spikeswap.train").setLevel(logging.INFO)
+    torch.set_flush_denormal(True)  # tiny numbers cost tens of times more and mean nothing here
+
+
+def start(arguments) -> torch.device:
+    """The device, with the process group of torchrun joined if there is one."""
+    device = distributed.choose_device(arguments.device)
+    distributed.start_process_group(device)
+    return device
+
+
+def say(text: str = "") -> None:
+    """Print a line of the command's answer (main process only)."""
+    if distributed.is_main():
+        print(text, flush=True)
+
+
+def say_settings(settings: dict[str, tuple]) -> None:
+    """Print which settings are used, each with where it comes from.
+
+    Args:
+        settings: name -> (value, origin); origin e.g. "given", "recipe", "default".
+    """
+    width = max(len(name) for name in settings)
+    for name, (value, origin) in settings.items():
+        say(f"  {name:<{width}}  {value}  ({origin})")

@@ -1,0 +1,71 @@
+"""From a config to plain arguments: data, network, what a checkpoint says about itself."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+import spikeswap
+from spikeswap.configs import default_config
+from spikeswap.data import load_dataset
+from spikeswap.distributed import rank, world_size
+
+
+def open_data(cfg, img_size: int | None = None, in_chans: int | None = None, name: str | None = None,
+              path: str | None = None):
+    """The config's data set, prepared for its network; `name` and `path` choose another one."""
+    same = name is None or name == cfg.DATA.NAME
+    return load_dataset(
+        name or cfg.DATA.NAME,
+        path=path or (cfg.DATA.PATH if same else "") or None,
+        img_size=img_size or cfg.DATA.IMG_SIZE or None,
+        in_chans=in_chans or cfg.DATA.IN_CHANS or None,
+        val_fraction=cfg.DATA.VAL_FRACTION,
+        seed=cfg.TRAIN.SEED,
+        download=cfg.DATA.DOWNLOAD,
+    )
+
+
+def shared_out() -> dict:
+    """Arguments that give each process its part of a loader."""
+    return {"rank": rank(), "world_size": world_size()}
+
+
+def describe_build(cfg, bundle) -> dict:
+    """The plain numbers that `spikeswap.train.build_network` builds a network from."""
+    return {
+        "model": cfg.MODEL.NAME,
+        "num_classes": bundle.num_classes,
+        "img_size": bundle.img_size,
+        "in_chans": bundle.in_chans,
+        "overrides": plain_dict(cfg.MODEL.OVERRIDES),
+        "levels": cfg.MODEL.LEVELS,
+        "threshold": cfg.MODEL.THRESHOLD,
+        "mask": cfg.MODEL.MASK,
+        "mask_sites": list(cfg.MODEL.MASK_SITES),
+    }
+
+
+def plain_dict(node) -> dict:
+    """A config node as ordinary dictionaries."""
+    return {key: plain_dict(value) if isinstance(value, dict) else value
+            for key, value in node.items()}
+
+
+def versions() -> dict:
+    """What made a file."""
+    return {"spikeswap": spikeswap.__version__, "torch": str(torch.__version__),
+            "python": platform.python_version()}
+
+
+def origin(cfg, key: str, given) -> str:
+    """Where a setting comes from: "given" on the command line, "recipe" or "default"."""
+    if given is not None:
+        return "given"
+    group, name = key.split(".")
+    return "default" if cfg[group][name] == default_config()[group][name] else "recipe"
+
+
+def stem_of(cfg_argument: str, data: str) -> str:
+    """Name of a run: config stem + data."""
+    return f"{Path(cfg_argument).stem}_{data}"

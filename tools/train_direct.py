@@ -1,0 +1,25 @@
+"""Train a spiking network directly, or its conventional rival with ReLU, as in its paper."""
+
+import _cli
+import _setup
+import _training
+
+
+def parser() -> _cli.Parser:
+    """All flags; each is a shorter way to say --set KEY VALUE."""
+    return _training.add_flags(_cli.Parser(__doc__).common(), mask=False)
+
+
+def command(arguments) -> None:
+    """Read the recipe, train, save; the run folder appears once training starts."""
+    device = _cli.start(arguments)
+    cfg, resumed = _training.recipe(arguments)
+    bundle = _setup.open_data(cfg)
+    build = {**_setup.describe_build(cfg, bundle), "levels": None, "threshold": None, "mask": 0.0}
+    if _setup.origin(cfg, "TRAIN.TIMESTEPS", None) != "default":
+        build["overrides"].setdefault("timesteps", cfg.TRAIN.TIMESTEPS)
+    _training.run(arguments, cfg, bundle, build, device=device, resumed=resumed)
+
+
+if __name__ == "__main__":
+    _cli.run_command(command, parser())

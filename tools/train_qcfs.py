@@ -1,0 +1,23 @@
+"""Train a network with QCFS activations, the ANN that tools/convert.py turns into an SNN."""
+
+import _cli
+import _setup
+import _training
+
+
+def parser() -> _cli.Parser:
+    """All flags; each is a shorter way to say --set KEY VALUE."""
+    return _training.add_flags(_cli.Parser(__doc__).common(), mask=True)
+
+
+def command(arguments) -> None:
+    """Read the recipe, train, save; the run folder appears once training starts."""
+    device = _cli.start(arguments)
+    cfg, resumed = _training.recipe(arguments)
+    bundle = _setup.open_data(cfg)
+    build = _setup.describe_build(cfg, bundle)
+    _training.run(arguments, cfg, bundle, build, device=device, resumed=resumed)
+
+
+if __name__ == "__main__":
+    _cli.run_command(command, parser())

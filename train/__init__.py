@@ -1,0 +1,55 @@
+"""Training loops, checkpoints, run folders, logging."""
+
+from .accuracy import classification_accuracy
+from .atomic import CannotWriteError, new_folder, write_file
+from .checkpoints import load_checkpoint, read_torch_file, save_checkpoint
+from .initial_weights import load_initial_weights, read_state_dict
+from .loop import Training, TrainingDivergedError, train_classifier
+from .metrics_log import MetricsLog, read_metrics
+from .network import build_network, restore_network
+from .nvidia_apex import has_nvidia_apex, require_nvidia_apex
+from .objective import classifier_loss
+from .optimization import build_optimizer, build_schedule
+from .runs import (
+    checkpoint_of,
+    claim_run_folder,
+    conversions_of,
+    find_conversion,
+    find_run,
+    point_latest,
+    runs_of,
+)
+from .seeding import deterministic_convolutions, seed_everything
+
+__all__ = [
+    "CannotWriteError",
+    "MetricsLog",
+    "Training",
+    "TrainingDivergedError",
+    "build_network",
+    "build_optimizer",
+    "build_schedule",
+    "checkpoint_of",
+    "claim_run_folder",
+    "classification_accuracy",
+    "classifier_loss",
+    "conversions_of",
+    "deterministic_convolutions",
+    "find_conversion",
+    "find_run",
+    "has_nvidia_apex",
+    "load_checkpoint",
+    "load_initial_weights",
+    "new_folder",
+    "point_latest",
+    "read_metrics",
+    "read_state_dict",
+    "read_torch_file",
+    "require_nvidia_apex",
+    "restore_network",
+    "runs_of",
+    "save_checkpoint",
+    "seed_everything",
+    "train_classifier",
+    "write_file",
+]

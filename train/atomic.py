@@ -1,0 +1,87 @@
+"""Files and folders that are either whole or not there: a temporary name first, then a rename."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+
+
+class CannotWriteError(OSError):
+    """A file or folder could not be written; what was there before is untouched."""
+
+    def __init__(self, path: Path, error: OSError):
+        remedy = ("free some space, or write elsewhere (--output)" if error.errno in _FULL else
+                  "choose a folder that you may write to (--output)")
+        super().__init__(error.errno, f"cannot write {path}: {error.strerror or error}; nothing "
+                         f"there was changed; {remedy}")
+
+    def __str__(self) -> str:
+        return self.strerror
+
+
+def write_file(path: Path, content: bytes | memoryview | str) -> None:
+    """Write a file under a temporary name beside it, flush it to disk, then rename.
+
+    Its folder is made if needed. If anything fails (disk full, no permission) an older file of
+    that name stays as it was.
+
+    Raises:
+        CannotWriteError: the file could not be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise CannotWriteError(path, error) from error
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary sibling to fill; renamed to `path` when the block ends well, else removed.
+
+    A folder that is there already is replaced, and comes back if the rename fails.
+
+    Raises:
+        CannotWriteError: something in the block or the rename met an OSError.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    made = [parent for parent in path.parents if not parent.exists()]
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _replace_folder(temporary, path)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()  # only one that we made, and only while it is empty
+        if isinstance(error, OSError) and not isinstance(error, CannotWriteError):
+            raise CannotWriteError(path, error) from error
+        raise
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    if path.exists():
+        os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except OSError:
+        if old.exists():
+            os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

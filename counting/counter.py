@@ -107,8 +107,10 @@ class OperationCounter(TorchDispatchMode):
         self._seen: set[int] = set()
         self._steps, self._image_dims = steps, images.dim()
         alias = images.detach()
-        kind = Kind.EVENTS if images.dim() == 5 else Kind.IMAGE
-        set_tag(alias, Tag(kind, self._run, key=1))
+        tag = Tag(Kind.IMAGE, self._run, key=1)
+        if images.dim() == 5:
+            tag = Tag(Kind.EVENTS, self._run, steps=images.shape[1])
+        set_tag(alias, tag)
         observe = getattr(self.model, "observe", None)
         self._observing = observe is not None
         with observe(self._node_done) if observe else contextlib.nullcontext(), self:
@@ -172,7 +174,7 @@ class OperationCounter(TorchDispatchMode):
             share = tag.copies if constant else 1
             if name in CONTRACTIONS:
                 for contraction in CONTRACTIONS[name](args, kwargs, outs[0]):
-                    self._contract(name, contraction, share)
+                    self._contract(name, contraction, share, constant)
             if tag is None or tag.kind is not Kind.WEIGHT:
                 self._count_other(func, name, args, outs[0], inputs, share)
             if constant:
@@ -234,7 +236,7 @@ class OperationCounter(TorchDispatchMode):
         elif not self._names[func][1] and out.is_floating_point() and inputs:
             self.ledger.uncounted[name] += 1
 
-    def _contract(self, name: str, c: Contraction, share: int) -> None:
+    def _contract(self, name: str, c: Contraction, share: int, once: bool) -> None:
         tags = [self._tag(side.argument) for side in (c.left, c.right)]
         weights = [t is not None and t.kind is Kind.WEIGHT for t in tags]
         if all(weights):
@@ -243,10 +245,13 @@ class OperationCounter(TorchDispatchMode):
         kind = c.kind if c.kind == "conv" or any(weights) else "product"
         image = not any(t is None or t.activated or t.kind not in (Kind.IMAGE, Kind.WEIGHT)
                         for t in tags)
-        row = Row(path or name, kind, c.detail, c.macs // share, image=image,
-                  outputs=c.outputs // share,
-                  weights=sum(side.tensor.numel() for side, w in zip((c.left, c.right), weights,
-                                                                     strict=True) if w))
+        row = Row(path or name, kind, c.detail, c.macs // share, image=image, once=once,
+                  outputs=c.outputs // share)
+        for side, is_weight in zip((c.left, c.right), weights, strict=True):
+            if is_weight:
+                row.weights += side.tensor.numel()
+            else:
+                row.inputs += side.tensor.numel() // share
         row.left = self._side(c.left, tags[0])
         row.right = self._side(c.right, tags[1])
         if row.left.candidate and row.right.candidate:
@@ -294,12 +299,12 @@ class OperationCounter(TorchDispatchMode):
                 self._path.pop()
             if what is None or not self._silent:
                 return
-            self._silent -= 1
-            if not self._silent and isinstance(out, Tensor):
+            if self._silent == 1 and isinstance(out, Tensor):  # our own work stays uncounted
                 start = time.perf_counter()
                 tag = self._tag(args[0]) if args and isinstance(args[0], Tensor) else None
                 self._whole(name, what, module, tag, out)
                 self.seconds += time.perf_counter() - start
+            self._silent -= 1
         return hook
 
     def _whole(self, name: str, what: Role, module, tag: Tag | None, out: Tensor) -> None:
@@ -341,11 +346,17 @@ class OperationCounter(TorchDispatchMode):
 
     def _node_done(self, node, module, args, kwargs, output, steps) -> None:
         """Give the operations since the last node its name."""
+        if not self._pending:
+            return
+        start = time.perf_counter()
+        self._silent += 1
         if node.op == "call_module":
             self._flush(str(node.target))
         else:
             path = node.meta.get("module_path", "")
             self._flush(f"{path} ({node.name})" if path else node.name)
+        self._silent -= 1
+        self.seconds += time.perf_counter() - start
 
     def _flush(self, name: str) -> None:
         pending, self._pending = self._pending, []

@@ -51,8 +51,9 @@ class Row:
         macs: of the dense operation, padding included; a constant input counts once an image.
         pairs: nonzero elements of both operands that met (products).
         image: it sees the image, before any activation.
+        once: its input is constant in time: computed once an image.
         weights: elements of its weight tensor (0 for a product).
-        outputs: elements of its result.
+        inputs, outputs: elements of its data and of its result.
         activations: nonzero inputs times what they reach in the network's quantised twin.
     """
 
@@ -62,7 +63,9 @@ class Row:
     macs: int = 0
     pairs: int = 0
     image: bool = False
+    once: bool = False
     weights: int = 0
+    inputs: int = 0
     outputs: int = 0
     activations: int = 0
     left: Side = dataclasses.field(default_factory=Side)
@@ -73,6 +76,7 @@ class Row:
         self.pairs += other.pairs
         self.image = self.image or other.image
         self.weights = max(self.weights, other.weights)
+        self.inputs += other.inputs
         self.outputs += other.outputs
         self.activations += other.activations
         self.left.add(other.left)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from .alphabet import ANALOG, Alphabet
-from .ledger import Ledger, Row, Side
+from .ledger import Ledger, Row, Side, Site
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Operation:
         events: spikes that arrive, an image (0 for MACs).
         image: it sees the image, before any activation.
         twin: nonzero activations times their fan-out in the quantised twin; MACs of an image layer.
-        weights, outputs: elements of the weights, and of the result in one step.
+        calls: how often it is computed, an image: 1, or once a step.
+        weights, inputs, outputs: elements of the weights, and of data and result in one call.
     """
 
     name: str
@@ -31,9 +32,30 @@ class Operation:
     synapses: float
     events: float
     image: bool
+    calls: float
     twin: float
     weights: int
+    inputs: float
     outputs: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SiteTotals:
+    """One neuron layer, an image.
+
+    Attributes:
+        firing_rate: spikes a neuron and step (whatever their height).
+        neurons: how many there are.
+        updates: neurons times steps.
+        spikes: values sent that are not 0.
+        alphabet: what it was seen to send.
+    """
+
+    firing_rate: float
+    neurons: float
+    updates: float
+    spikes: float
+    alphabet: Alphabet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +63,10 @@ class Totals:
     """A run's counts, an image (the mean over the images seen).
 
     Attributes:
-        firing_rate: of each neuron layer, spikes a neuron and step.
-        alphabets: what each neuron layer was seen to send.
-        site_neurons: neurons of each layer.
-        neuron_updates, spikes: of all neuron layers and steps together.
+        rate_estimate: `acs` by the usual estimate, firing rate x dense operations.
+        synapses: connections behind spikes.
+        sites: the neuron layers.
+        uncounted: operations without a handle, and how often they were met.
         image_macs, twin_operations: the quantised twin's two parts; None if not known.
         weight_operations: dense operations of weight layers (all steps), spike-driven or not, and
             how many of them are driven by spikes.
@@ -57,16 +79,29 @@ class Totals:
     synapses: float
     other: dict[str, float]
     uncounted: dict[str, int]
-    firing_rate: dict[str, float]
-    alphabets: dict[str, Alphabet]
-    site_neurons: dict[str, float]
-    neuron_updates: float
-    spikes: float
+    sites: dict[str, SiteTotals]
     image_macs: float
     twin_operations: float | None
     twin_unknown: str
     weight_operations: float
     spike_driven_weight_operations: float
+
+    @property
+    def firing_rate(self) -> dict[str, float]:
+        """Of each neuron layer."""
+        return {name: site.firing_rate for name, site in self.sites.items()}
+
+    @property
+    def spikes(self) -> float:
+        """Of all neuron layers."""
+        return sum(site.spikes for site in self.sites.values())
+
+    @property
+    def spike_driven_share(self) -> float | None:
+        """Share of the weight layers' operations that spikes drive; None without weight layers."""
+        if not self.weight_operations:
+            return None
+        return self.spike_driven_weight_operations / self.weight_operations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +126,6 @@ def settle(ledger: Ledger, spiking: bool) -> Totals:
     verdicts = [_decide(row, ledger, spiking) for row in rows]
     decided = list(zip(rows, verdicts, strict=True))
     operations = tuple(_operation(row, verdict, ledger) for row, verdict in decided)
-    sites = ledger.sites
     weight = [(row.macs, verdict) for row, verdict in decided if row.kind != "product"]
     twin = sum(row.activations for row in rows if not row.image)
     return Totals(
@@ -102,17 +136,21 @@ def settle(ledger: Ledger, spiking: bool) -> Totals:
         synapses=sum(operation.synapses for operation in operations),
         other={kind: _mean(n, images) for kind, n in sorted(ledger.other.items()) if n},
         uncounted=dict(ledger.uncounted),
-        firing_rate={name: s.spikes / s.updates for name, s in sites.items() if s.updates},
-        alphabets={name: s.alphabet for name, s in sites.items()},
-        site_neurons={name: s.updates / max(1, ledger.image_steps) for name, s in sites.items()},
-        neuron_updates=_mean(sum(s.updates for s in sites.values()), images),
-        spikes=_mean(sum(s.spikes for s in sites.values()), images),
+        sites={name: _site(site, ledger) for name, site in ledger.sites.items()},
         image_macs=_mean(sum(row.macs for row in rows if row.image), images),
         twin_operations=None if ledger.twin_unknown else _mean(twin, images),
         twin_unknown=ledger.twin_unknown,
         weight_operations=_mean(sum(macs for macs, _ in weight), images),
         spike_driven_weight_operations=_mean(
             sum(macs for macs, verdict in weight if verdict.acs is not None), images))
+
+
+def _site(site: Site, ledger: Ledger) -> SiteTotals:
+    images = ledger.images
+    return SiteTotals(firing_rate=site.spikes / max(1, site.updates),
+                      neurons=_mean(site.updates, max(1, ledger.image_steps)),
+                      updates=_mean(site.updates, images), spikes=_mean(site.spikes, images),
+                      alphabet=site.alphabet)
 
 
 def _mean(total: int, images: int) -> float | int:
@@ -149,6 +187,7 @@ def _rate(side: Side) -> float:
 
 def _operation(row: Row, verdict: _Verdict, ledger: Ledger) -> Operation:
     images, image_steps = ledger.images, max(1, ledger.image_steps)
+    all_calls = images if row.once else image_steps
     driver = verdict.driver
     return Operation(
         name=row.name, kind=row.kind, detail=row.detail, input=verdict.seen,
@@ -158,4 +197,5 @@ def _operation(row: Row, verdict: _Verdict, ledger: Ledger) -> Operation:
         synapses=0 if driver is None else driver.connections / image_steps,
         events=0 if driver is None else _mean(driver.nonzero, images),
         image=row.image, twin=_mean(row.macs if row.image else row.activations, images),
-        weights=row.weights, outputs=row.outputs / image_steps)
+        weights=row.weights, calls=_mean(all_calls, images),
+        inputs=_mean(row.inputs, all_calls), outputs=_mean(row.outputs, all_calls))

@@ -21,14 +21,20 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("cpu")
     kind, _, number = name.partition(":")
     if kind != "cuda" or (":" in name and not number.isdecimal()):
-        raise ValueError(f"device {name!r} is none of auto, cpu, cuda, cuda:0, cuda:1, ...; "
-                         "give one of these with --device")
+        raise ValueError(
+            f"device {name!r} is none of auto, cpu, cuda, cuda:0, cuda:1, ...; "
+            "give one of these with --device"
+        )
     if gpus == 0:
-        raise ValueError(f"device {name!r} asked for, but PyTorch {torch.__version__} sees no GPU "
-                         "here; use --device cpu")
+        raise ValueError(
+            f"device {name!r} asked for, but PyTorch {torch.__version__} sees no GPU "
+            "here; use --device cpu"
+        )
     index = int(number) if number else (local_rank() if launched_by_torchrun() else 0)
     if index >= gpus:
-        raise ValueError(f"device cuda:{index} asked for, but there are {gpus} GPUs; use "
-                         f"--device cuda:0{f' to cuda:{gpus - 1}' if gpus > 1 else ''}, or start "
-                         "fewer processes")
+        raise ValueError(
+            f"device cuda:{index} asked for, but there are {gpus} GPUs; use "
+            f"--device cuda:0{f' to cuda:{gpus - 1}' if gpus > 1 else ''}, or start "
+            "fewer processes"
+        )
     return torch.device("cuda", index)

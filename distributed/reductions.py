@@ -22,8 +22,10 @@ def sum_over_processes(values: dict[str, int | float]) -> dict[str, int | float]
     dist.all_gather_object(parts, values)
     for number, part in enumerate(parts):
         if part.keys() != values.keys():
-            raise ValueError(f"process {number} adds up {sorted(part)} and this one "
-                             f"{sorted(values)}; call sum_over_processes with equal keys")
+            raise ValueError(
+                f"process {number} adds up {sorted(part)} and this one "
+                f"{sorted(values)}; call sum_over_processes with equal keys"
+            )
     return {key: _sum([part[key] for part in parts]) for key in values}
 
 

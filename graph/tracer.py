@@ -6,6 +6,8 @@ is good for the example's image size only and says so in `graph_module.meta["fix
 """
 
 import copy
+import dis
+import inspect
 import linecache
 import logging
 import math
@@ -54,6 +56,10 @@ class _Value(fx.Proxy):
         known = self.tracer.known(self, missing=None)
         if isinstance(known, (tuple, list, torch.Size)):
             return iter([self[i] for i in range(len(known))])
+        frame = inspect.currentframe().f_back
+        at = next((i for i in dis.get_instructions(frame.f_code) if i.offset == frame.f_lasti), None)
+        if at is not None and at.opname == "UNPACK_SEQUENCE":  # a, b = x.shape
+            return iter([self[i] for i in range(at.argval)])
         return super().__iter__()
 
 
@@ -241,15 +247,12 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
         example_inputs = example_inputs[0]
     example = (guess_example(model) if example_inputs is None
                else _like(model, example_inputs[:2].detach()))
-    tracer = ShapeTracer(leaf_modules, example)
     try:
-        with torch.no_grad():
-            graph = tracer.trace(model)
+        tracer, graph = _trace(model, leaf_modules, example)
     except UnconvertibleError:
-        raise
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError,
-            NameError, KeyError, IndexError, NotImplementedError, AssertionError) as error:
-        raise _explain(error, tracer) from error
+        if example is not None or (example := _usual_image(model)) is None:
+            raise
+        tracer, graph = _trace(model, leaf_modules, example)
     meta = {key: node.meta for key, node in ((n.name, n) for n in graph.nodes)}
     module = fx.GraphModule(model, graph, type(model).__name__)
     for node in module.graph.nodes:
@@ -259,6 +262,24 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     module.meta["about"] = about(model)
     log.info("traced %s: %d nodes", type(model).__name__, len(graph.nodes))
     return module
+
+
+def _trace(model: nn.Module, leaf_modules, example) -> tuple[ShapeTracer, fx.Graph]:
+    tracer = ShapeTracer(leaf_modules, example)
+    try:
+        with torch.no_grad():
+            return tracer, tracer.trace(model)
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NameError,
+            LookupError, NotImplementedError, AssertionError) as error:
+        raise _explain(error, tracer) from error
+
+
+def _usual_image(model: nn.Module) -> torch.Tensor | None:
+    """224 x 224, for a network that says nothing of its size and whose control flow asks for it."""
+    first = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
+    if not isinstance(first, nn.Conv2d):
+        return None
+    return _like(model, torch.zeros(1, first.in_channels, 224, 224))
 
 
 def _explain(error: Exception, tracer: ShapeTracer) -> UnconvertibleError:

@@ -1,105 +1,203 @@
-"""SpikingJelly's multi-step neurons with a lean path for inference on a CPU.
+"""SpikingJelly's multi-step neurons with a lean path for the CPU.
 
-Each class is its SpikingJelly parent; only where no gradient is asked for, on a CPU, from rest,
-do the T steps run in place and in pieces that stay in the cache. Same operations, same order,
-bit-equal spikes and membranes.
+Each class is its SpikingJelly parent; only on a CPU, and from rest, do the T steps run here: in
+pieces that stay in the cache, with a backward pass written out. Same operations in the same
+order: spikes and membranes are bit-equal to the parent's, gradients equal to rounding.
 """
 
 import math
 
 import torch
-from spikingjelly.activation_based import neuron
+from spikingjelly.activation_based import neuron, surrogate
+from torch.autograd.function import once_differentiable
 
 PIECE = 1 << 17  # elements of a membrane that run through all steps at once: 512 KiB in float32
 
 
-def _is_lean(node, x_TB: torch.Tensor) -> bool:
-    """Whether the lean path may stand in for SpikingJelly's own."""
-    wants_gradient = torch.is_grad_enabled() and (
-        x_TB.requires_grad or any(weight.requires_grad for weight in node.parameters()))
-    return (not wants_gradient and not node.store_v_seq and isinstance(node.v, float)
-            and node.v_reset == 0.0 and node.v == 0.0 and x_TB.device.type == "cpu"
-            and x_TB.dtype in (torch.float32, torch.float64) and x_TB.numel() > 0
-            and type(x_TB) in (torch.Tensor, torch.nn.Parameter) and x_TB[0].is_contiguous()
-            and not torch.compiler.is_compiling())
+def _sigmoid_slope(u: torch.Tensor, alpha: float) -> torch.Tensor:
+    s = (u * alpha).sigmoid_()
+    return (1 - s).mul_(s).mul_(alpha)
 
 
-def _run(x_TB: torch.Tensor, threshold: float, charge_) -> tuple[torch.Tensor, torch.Tensor]:
-    """Spikes `[T, ...]` and last membrane `[...]` of a neuron that starts at 0 and resets to 0.
+def _atan_slope(u: torch.Tensor, alpha: float) -> torch.Tensor:
+    z = u * (math.pi / 2 * alpha)
+    return z.mul_(z).add_(1).reciprocal_().mul_(alpha / 2)
 
-    `charge_(v, x, h)` writes the charged membrane into `h`; `v` is None at rest.
-    """
-    steps = x_TB.shape[0]
-    spikes = torch.empty(x_TB.shape, dtype=x_TB.dtype)
-    membrane = torch.empty(x_TB.shape[1:], dtype=x_TB.dtype)
-    flat_x = [x.view(-1) for x in x_TB]
+
+SLOPES = {surrogate.Sigmoid: _sigmoid_slope, surrogate.ATan: _atan_slope}
+
+
+class Lif:
+    """h = v + (x - v) / tau."""
+
+    def __init__(self, tau: float):
+        self.tau, self.keep = tau, 1 - 1 / tau
+        self.power_of_two = math.frexp(tau)[0] == 0.5  # then 1 / tau is exact
+
+    def charge_(self, v, x, h) -> None:
+        """Write the charged membrane into `h`; `v` is None at rest."""
+        if v is None:
+            torch.div(x, self.tau, out=h)
+        elif self.power_of_two:
+            torch.add(v, torch.sub(x, v, out=h), alpha=1 / self.tau, out=h)
+        else:
+            torch.sub(x, v, out=h).div_(self.tau).add_(v)
+
+    def to_input(self, grad_h: torch.Tensor, out: torch.Tensor) -> None:
+        torch.div(grad_h, self.tau, out=out)
+
+
+class Plif:
+    """h = v + (x - v) * sigmoid(w)."""
+
+    def __init__(self, w: torch.Tensor):
+        self.rate = w.detach().sigmoid()
+        self.keep = 1 - self.rate
+
+    def charge_(self, v, x, h) -> None:
+        if v is None:
+            torch.mul(x, self.rate, out=h)
+        else:
+            torch.sub(x, v, out=h).mul_(self.rate).add_(v)
+
+    def to_input(self, grad_h: torch.Tensor, out: torch.Tensor) -> None:
+        torch.mul(grad_h, self.rate, out=out)
+
+
+class If:
+    """h = v + x."""
+
+    keep = 1.0
+
+    def charge_(self, v, x, h) -> None:
+        if v is None:
+            h.copy_(x)
+        else:
+            torch.add(v, x, out=h)
+
+    def to_input(self, grad_h: torch.Tensor, out: torch.Tensor) -> None:
+        out.copy_(grad_h)
+
+
+def _pieces(count: int):
+    return (slice(start, min(start + PIECE, count)) for start in range(0, count, PIECE))
+
+
+def _run(x_T: torch.Tensor, dynamics, threshold: float, charged_T: torch.Tensor | None = None):
+    """(spikes `[T, ...]`, last membrane `[...]`); fills `charged_T` with what met the threshold."""
+    steps = x_T.shape[0]
+    spikes = torch.empty(x_T.shape, dtype=x_T.dtype)
+    membrane = torch.empty(x_T.shape[1:], dtype=x_T.dtype)
+    flat_x = [x.view(-1) for x in x_T]
     flat_spikes, flat_membrane = spikes.view(steps, -1), membrane.view(-1)
-    spare = torch.empty(min(PIECE, flat_membrane.numel()), dtype=x_TB.dtype)
-    for start in range(0, flat_membrane.numel(), PIECE):
-        end = min(start + PIECE, flat_membrane.numel())
-        v, h = None, spare[: end - start]
-        other = flat_membrane[start:end]
-        if steps % 2:
-            h, other = other, h  # the last step's membrane shall lie in `membrane`
+    spare = torch.empty(2, min(PIECE, flat_membrane.numel()), dtype=x_T.dtype)
+    flat_charged = None if charged_T is None else charged_T.view(steps, -1)
+    for piece in _pieces(flat_membrane.numel()):
+        size = piece.stop - piece.start
+        v = None
         for t in range(steps):
-            charge_(v, flat_x[t][start:end], h)
-            fired = torch.ge(h, threshold, out=flat_spikes[t, start:end])
-            v = h.addcmul_(h, fired, value=-1)
-            h, other = other, h
+            h = spare[t % 2, :size] if charged_T is None else flat_charged[t, piece]
+            dynamics.charge_(v, flat_x[t][piece], h)
+            fired = torch.ge(h, threshold, out=flat_spikes[t, piece])
+            v = flat_membrane[piece] if t == steps - 1 else spare[t % 2, :size]
+            torch.addcmul(h, h, fired, value=-1, out=v)
     return spikes, membrane
 
 
-class LIFNode(neuron.LIFNode):
-    """SpikingJelly's LIF: v += (x - v) / tau."""
+class _Trained(torch.autograd.Function):
+    """`_run` with the surrogate gradient, backwards through time."""
+
+    @staticmethod
+    def forward(ctx, x_T, w, dynamics, threshold, slope, detach_reset):
+        charged = torch.empty(x_T.shape, dtype=x_T.dtype)
+        spikes, membrane = _run(x_T, dynamics, threshold, charged)
+        ctx.save_for_backward(charged)
+        ctx.arguments = dynamics, threshold, slope, detach_reset
+        ctx.set_materialize_grads(False)
+        return spikes, membrane
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_spikes, grad_membrane):
+        (charged,) = ctx.saved_tensors
+        dynamics, threshold, slope, detach_reset = ctx.arguments
+        steps = charged.shape[0]
+        flat_charged = charged.view(steps, -1)
+        flat_grad = None if grad_spikes is None else grad_spikes.reshape(steps, -1)
+        carried = None if grad_membrane is None else grad_membrane.reshape(-1)
+        grad_x = torch.empty(charged.shape, dtype=charged.dtype)
+        flat_grad_x = grad_x.view(steps, -1)
+        grad_rate = charged.new_zeros(())
+        for piece in _pieces(flat_charged.shape[1]):
+            carry = None if carried is None else carried[piece]
+            for t in reversed(range(steps)):
+                h = flat_charged[t, piece]
+                to_spike = slope(h - threshold)
+                grad_h = (torch.zeros_like(h) if flat_grad is None
+                          else flat_grad[t, piece] * to_spike)
+                if carry is not None:
+                    silent = h < threshold
+                    grad_h.addcmul_(carry, silent)
+                    if not detach_reset:
+                        grad_h.addcmul_(carry, to_spike.mul_(h), value=-1)
+                dynamics.to_input(grad_h, flat_grad_x[t, piece])
+                if ctx.needs_input_grad[1]:
+                    before = flat_charged[t - 1, piece] if t else torch.zeros_like(h)
+                    grad_rate += (grad_h * (h - before * (before < threshold))).sum()
+                carry = grad_h.mul_(dynamics.keep)
+        grad_w = grad_rate * dynamics.keep if ctx.needs_input_grad[1] else None
+        return grad_x, grad_w, None, None, None, None
+
+
+class _Lean:
+    """Mixed into a SpikingJelly neuron: takes the lean path where it may."""
+
+    def _lean_dynamics(self):
+        raise NotImplementedError
 
     def multi_step_forward(self, x_seq: torch.Tensor, *args, **kwargs):
-        if not (self.decay_input and _is_lean(self, x_seq)):
+        w = getattr(self, "w", None)
+        trained = torch.is_grad_enabled() and (
+            x_seq.requires_grad or (w is not None and w.requires_grad))
+        if not self._may_run_lean(x_seq, trained):
             return super().multi_step_forward(x_seq, *args, **kwargs)
-        tau = self.tau
-        power_of_two = math.frexp(tau)[0] == 0.5  # then 1 / tau is exact
-
-        def charge_(v, x, h):
-            if v is None:
-                torch.div(x, tau, out=h)
-            elif power_of_two:
-                torch.add(v, torch.sub(x, v, out=h), alpha=1 / tau, out=h)
-            else:
-                torch.sub(x, v, out=h).div_(tau).add_(v)
-
-        spikes, self.v = _run(x_seq, self.v_threshold, charge_)
+        if trained:
+            function, alpha = SLOPES[type(self.surrogate_function)], self.surrogate_function.alpha
+            spikes, self.v = _Trained.apply(
+                x_seq, w, self._lean_dynamics(), self.v_threshold,
+                lambda u: function(u, alpha), self.detach_reset)
+        else:
+            spikes, self.v = _run(x_seq.detach(), self._lean_dynamics(), self.v_threshold)
         return spikes
 
-
-class ParametricLIFNode(neuron.ParametricLIFNode):
-    """SpikingJelly's PLIF: v += (x - v) * sigmoid(w), w learnt."""
-
-    def multi_step_forward(self, x_seq: torch.Tensor, *args, **kwargs):
-        if not (self.decay_input and self.w.dtype == x_seq.dtype and _is_lean(self, x_seq)):
-            return super().multi_step_forward(x_seq, *args, **kwargs)
-        rate = self.w.detach().sigmoid()
-
-        def charge_(v, x, h):
-            if v is None:
-                torch.mul(x, rate, out=h)
-            else:
-                torch.sub(x, v, out=h).mul_(rate).add_(v)
-
-        spikes, self.v = _run(x_seq, self.v_threshold, charge_)
-        return spikes
+    def _may_run_lean(self, x_seq: torch.Tensor, trained: bool) -> bool:
+        gradient = self.surrogate_function
+        return (x_seq.device.type == "cpu" and x_seq.dtype in (torch.float32, torch.float64)
+                and x_seq.numel() > 0 and x_seq[0].is_contiguous()
+                and isinstance(self.v, float) and self.v == 0.0 and self.v_reset == 0.0
+                and not self.store_v_seq and getattr(self, "decay_input", True)
+                and getattr(self, "w", x_seq).dtype == x_seq.dtype
+                and getattr(gradient, "spiking", True)
+                and (not trained or type(gradient) in SLOPES)
+                and not torch.compiler.is_compiling())
 
 
-class IFNode(neuron.IFNode):
-    """SpikingJelly's IF: v += x."""
+class LIFNode(_Lean, neuron.LIFNode):
+    """SpikingJelly's LIF."""
 
-    def multi_step_forward(self, x_seq: torch.Tensor, *args, **kwargs):
-        if not _is_lean(self, x_seq):
-            return super().multi_step_forward(x_seq, *args, **kwargs)
+    def _lean_dynamics(self):
+        return Lif(self.tau)
 
-        def charge_(v, x, h):
-            if v is None:
-                h.copy_(x)
-            else:
-                torch.add(v, x, out=h)
 
-        spikes, self.v = _run(x_seq, self.v_threshold, charge_)
-        return spikes
+class ParametricLIFNode(_Lean, neuron.ParametricLIFNode):
+    """SpikingJelly's PLIF; `w` is learnt."""
+
+    def _lean_dynamics(self):
+        return Plif(self.w)
+
+
+class IFNode(_Lean, neuron.IFNode):
+    """SpikingJelly's IF."""
+
+    def _lean_dynamics(self):
+        return If()

@@ -18,28 +18,43 @@ class _QuantiseClipFloorShift(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, threshold: Tensor, levels: int) -> Tensor:
-        level = quantise(x, threshold, levels)
-        ctx.save_for_backward(x, threshold)
-        ctx.levels = levels
-        return level.mul_(threshold / levels)  # one product per level: the neurons send the same
+        share = clipped_share(x, threshold)
+        y = to_level(share.clone(), levels).mul_(threshold / levels)  # the neurons' own product
+        ctx.save_for_backward(share, y, threshold)
+        return y
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        x, threshold = ctx.saved_tensors
-        inside = (x > 0) & (x < threshold)
-        grad_x = grad * inside if ctx.needs_input_grad[0] else None
+        share, y, threshold = ctx.saved_tensors
+        # hardtanh's backward kernel passes the gradient where 0 < share < 1, in one sweep
+        inside = torch.ops.aten.hardtanh_backward(grad, share, 0.0, 1.0)
         grad_threshold = None
         if ctx.needs_input_grad[1]:
-            share = quantise(x, threshold, ctx.levels).div_(ctx.levels)
-            share -= torch.where(inside, x / threshold, 0.0)
-            grad_threshold = share.mul_(grad).sum_to_size(threshold.shape)
-        return grad_x, grad_threshold, None
+            level = _sum_to(grad, y, threshold) / torch.where(threshold > 0, threshold, torch.inf)
+            grad_threshold = level - _sum_to(inside, share, threshold)
+        return inside, grad_threshold, None
+
+
+def _sum_to(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
+    """Sum of a * b over the axes along which `like` is broadcast."""
+    if like.numel() == 1:
+        return torch.dot(a.reshape(-1), b.reshape(-1)).view(like.shape)
+    return (a * b).sum_to_size(like.shape)
+
+
+def clipped_share(x: Tensor, threshold: Tensor) -> Tensor:
+    """clip(x / threshold, 0, 1); 0 where the threshold is 0."""
+    return (x / torch.where(threshold > 0, threshold, torch.inf)).clamp_(0, 1)
+
+
+def to_level(share: Tensor, levels: int) -> Tensor:
+    """A share of the threshold to its level, in place."""
+    return share.mul_(levels).add_(0.5).floor_()
 
 
 def quantise(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
     """Level of each element, 0 to `levels`, as floats; 0 where the threshold is 0."""
-    share = x / torch.where(threshold > 0, threshold, torch.inf)
-    return share.clamp_(0, 1).mul_(levels).add_(0.5).floor_()
+    return to_level(clipped_share(x, threshold), levels)
 
 
 def broadcast_threshold(threshold: Tensor, axis: int, dim: int) -> Tensor:

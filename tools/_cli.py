@@ -1,4 +1,4 @@
-"""What all commands share: flags, messages, exit status. Lies beside them, so `import _cli` works."""
+"""What all commands share: flags, messages, exit status (found as `_cli`, for it lies beside)."""
 
 import argparse
 import contextlib
@@ -20,8 +20,11 @@ try:
     import spikeswap.distributed as distributed
 except ModuleNotFoundError as missing:
     folder = Path(__file__).resolve().parent.parent
-    print(f"{Path(sys.argv[0]).name}: error: the module {missing.name!r} is not installed; install "
-          f"everything with: {sys.executable} -m pip install -e '{folder}'", file=sys.stderr)
+    print(
+        f"{Path(sys.argv[0]).name}: error: the module {missing.name!r} is not installed; install "
+        f"everything with: {sys.executable} -m pip install -e '{folder}'",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 USER_ERROR = 2
@@ -31,8 +34,7 @@ class Parser(argparse.ArgumentParser):
     """Errors end with status 2 and the message as the last line; unknown flags list near ones."""
 
     def __init__(self, description: str, **arguments):
-        super().__init__(description=description, allow_abbrev=False,
-                         formatter_class=argparse.ArgumentDefaultsHelpFormatter, **arguments)
+        super().__init__(description=description, allow_abbrev=False, **arguments)
 
     def parse_args(self, args=None, namespace=None):
         parsed, unknown = self.parse_known_args(args, namespace)
@@ -42,9 +44,14 @@ class Parser(argparse.ArgumentParser):
             hints = []
             for flag in flags:
                 near = difflib.get_close_matches(flag.split("=")[0], known, n=3, cutoff=0.5)
-                hints.append(f"{flag} ({'did you mean ' + ', '.join(near) + '?' if near else 'see --help'})")
-            self.error(f"unknown flag: {', '.join(hints)}" if flags[0].startswith("-") else
-                       f"unexpected word: {' '.join(unknown)} (a flag starts with --; see --help)")
+                hints.append(
+                    f"{flag} ({'did you mean ' + ', '.join(near) + '?' if near else 'see --help'})"
+                )
+            self.error(
+                f"unknown flag: {', '.join(hints)}"
+                if flags[0].startswith("-")
+                else f"unexpected word: {' '.join(unknown)} (a flag starts with --; see --help)"
+            )
         return parsed
 
     def error(self, message: str):
@@ -52,24 +59,37 @@ class Parser(argparse.ArgumentParser):
 
     def common(self) -> "Parser":
         """Add the flags that every command has."""
-        self.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]",
-                          help="where to compute; auto: a GPU if there is one")
-        self.add_argument("--seed", type=whole_number(0, "a seed"), default=None, metavar="N",
-                          help="of all random numbers (default: the recipe's)")
+        self.add_argument(
+            "--device",
+            default="auto",
+            metavar="auto|cpu|cuda[:i]",
+            help="where to compute; auto: a GPU if there is one (default: auto)",
+        )
+        self.add_argument(
+            "--seed",
+            type=whole_number(0, "a seed"),
+            default=None,
+            metavar="N",
+            help="of all random numbers (default: the recipe's)",
+        )
         return self
 
 
 def whole_number(least: int, what: str, example: int | None = None):
     """An argparse type: a whole number of at least `least`."""
+
     def convert(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             number = None
         if number is None or number < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}: it must be a whole number of "
-                                             f"at least {least}; e.g. {example or max(least, 1)}")
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not {what}: it must be a whole number of "
+                f"at least {least}; e.g. {example or max(least, 1)}"
+            )
         return number
+
     return convert
 
 
@@ -93,9 +113,11 @@ def real_number(low: float, high: float, what: str, closed_low: bool = True):
         except ValueError:
             number = math.nan
         if not (low <= number < high) or (number == low and not closed_low):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}: it must be a number in "
-                                             f"{interval}")
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not {what}: it must be a number in {interval}"
+            )
         return number
+
     return convert
 
 
@@ -118,8 +140,12 @@ def run_command(command, parser: Parser) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except torch.OutOfMemoryError as error:
-        _fail(parser, f"out of GPU memory ({_one_line(error)[:120]}); use a smaller --batch-size, or "
-              "--chunk where there is one", USER_ERROR)
+        _fail(
+            parser,
+            f"out of GPU memory ({_one_line(error)[:120]}); use a smaller --batch-size, or "
+            "--chunk where there is one",
+            USER_ERROR,
+        )
     except (ValueError, OSError) as error:
         if os.environ.get("SPIKESWAP_TRACEBACK") == "1":
             raise

@@ -26,7 +26,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """"qcfs" (to be converted), "direct" (spikes already) or "ann"."""
+        """ "qcfs" (to be converted), "direct" (spikes already) or "ann"."""
         return self.checkpoint.get("kind", "qcfs")
 
     @property
@@ -39,8 +39,13 @@ class Run:
 
     def data(self, name: str | None = None, path: str | None = None, img_size: int | None = None):
         """The run's data set (or another one), prepared for its network."""
-        return _setup.open_data(self.cfg, img_size=img_size or self.build["img_size"],
-                                in_chans=self.build["in_chans"], name=name, path=path)
+        return _setup.open_data(
+            self.cfg,
+            img_size=img_size or self.build["img_size"],
+            in_chans=self.build["in_chans"],
+            name=name,
+            path=path,
+        )
 
 
 def open_run(path: str | None, root: str = "runs") -> Run:
@@ -55,6 +60,12 @@ def open_run(path: str | None, root: str = "runs") -> Run:
     if file.is_file():
         cfg = get_config(str(file))
     else:
-        cfg = get_config("", {f"{group}.{key}": value for group, values in
-                              checkpoint["config"].items() for key, value in values.items()})
+        cfg = get_config(
+            "",
+            {
+                f"{group}.{key}": value
+                for group, values in checkpoint["config"].items()
+                for key, value in values.items()
+            },
+        )
     return Run(folder, cfg, checkpoint)

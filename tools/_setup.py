@@ -11,8 +11,13 @@ from spikeswap.data import load_dataset
 from spikeswap.distributed import rank, world_size
 
 
-def open_data(cfg, img_size: int | None = None, in_chans: int | None = None, name: str | None = None,
-              path: str | None = None):
+def open_data(
+    cfg,
+    img_size: int | None = None,
+    in_chans: int | None = None,
+    name: str | None = None,
+    path: str | None = None,
+):
     """The config's data set, prepared for its network; `name` and `path` choose another one."""
     same = name is None or name == cfg.DATA.NAME
     return load_dataset(
@@ -48,14 +53,18 @@ def describe_build(cfg, bundle) -> dict:
 
 def plain_dict(node) -> dict:
     """A config node as ordinary dictionaries."""
-    return {key: plain_dict(value) if isinstance(value, dict) else value
-            for key, value in node.items()}
+    return {
+        key: plain_dict(value) if isinstance(value, dict) else value for key, value in node.items()
+    }
 
 
 def versions() -> dict:
     """What made a file."""
-    return {"spikeswap": spikeswap.__version__, "torch": str(torch.__version__),
-            "python": platform.python_version()}
+    return {
+        "spikeswap": spikeswap.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
 
 
 def origin(cfg, key: str, given) -> str:

@@ -1,38 +1,40 @@
 """What the two training commands share: flags, resuming, the run folder and its checkpoints."""
 
-import contextlib
-import shutil
 import sys
 import time
 from pathlib import Path
 
 import _setup
 from _cli import mask_ratio, real_number, say, say_settings, whole_number
+from _keeper import RunKeeper
 
-from spikeswap.configs import get_config, save_config
-from spikeswap.distributed import barrier, from_main, is_main
+from spikeswap.configs import get_config
+from spikeswap.distributed import barrier
 from spikeswap.train import (
-    CannotWriteError,
-    MetricsLog,
     build_network,
     checkpoint_of,
-    claim_run_folder,
     classification_accuracy,
     find_run,
     load_checkpoint,
     load_initial_weights,
-    point_latest,
+    restore_network,
     runs_of,
-    save_checkpoint,
     seed_everything,
     train_classifier,
 )
 
 # flag's name in the parsed arguments -> yacs key
 FLAG_KEYS = {
-    "data": "DATA.NAME", "data_path": "DATA.PATH", "download": "DATA.DOWNLOAD",
-    "val_fraction": "DATA.VAL_FRACTION", "img_size": "DATA.IMG_SIZE", "epochs": "TRAIN.EPOCHS",
-    "batch_size": "TRAIN.BATCH_SIZE", "lr": "TRAIN.LR", "mask": "MODEL.MASK", "init": "TRAIN.INIT",
+    "data": "DATA.NAME",
+    "data_path": "DATA.PATH",
+    "download": "DATA.DOWNLOAD",
+    "val_fraction": "DATA.VAL_FRACTION",
+    "img_size": "DATA.IMG_SIZE",
+    "epochs": "TRAIN.EPOCHS",
+    "batch_size": "TRAIN.BATCH_SIZE",
+    "lr": "TRAIN.LR",
+    "mask": "MODEL.MASK",
+    "init": "TRAIN.INIT",
     "seed": "TRAIN.SEED",
 }
 TET_WEIGHT = 1e-3  # lambda of the TET loss, S. Deng et al., ICLR 2022
@@ -43,29 +45,76 @@ _FREE = ("DATA.PATH", "DATA.DOWNLOAD", "DATA.WORKERS", "TRAIN.INIT", "TRAIN.EPOC
 def add_flags(parser, mask: bool):
     """Flags of tools/train_qcfs.py and tools/train_direct.py."""
     add = parser.add_argument
-    add("--cfg", metavar="NAME_OR_PATH", help="recipe; a bare name is looked up in configs/")
+    add(
+        "--cfg",
+        metavar="NAME_OR_PATH",
+        help="recipe (no default); a bare name is looked up in configs/",
+    )
     add("--data", metavar="NAME", help="data set, e.g. mnist5k (default: the recipe's)")
     add("--data-path", metavar="DIR", help="folder of the data (default: the data set's own place)")
-    add("--download", action="store_const", const=True, help="fetch missing data files")
-    add("--val-fraction", type=real_number(0, 1, "a fraction"), metavar="F",
-        help="share of the training split set apart to choose best.pt (default: the recipe's)")
-    add("--img-size", type=whole_number(1, "an image size", 32), metavar="PIXELS",
-        help="side of the square image (default: the recipe's)")
-    add("--epochs", type=whole_number(1, "a number of epochs", 25), metavar="N",
-        help="passes over the training split (default: the recipe's)")
-    add("--batch-size", type=whole_number(1, "a batch size", 50), metavar="IMAGES",
-        help="images a step and process (default: the recipe's)")
-    add("--lr", type=real_number(0, float("inf"), "a learning rate", closed_low=False),
-        metavar="RATE", help="peak learning rate (default: the recipe's)")
+    add(
+        "--download",
+        action="store_const",
+        const=True,
+        help="fetch missing data files (default: never)",
+    )
+    add(
+        "--val-fraction",
+        type=real_number(0, 1, "a fraction"),
+        metavar="F",
+        help="share of the training split set apart to choose best.pt (default: the recipe's)",
+    )
+    add(
+        "--img-size",
+        type=whole_number(1, "an image size", 32),
+        metavar="PIXELS",
+        help="side of the square image (default: the recipe's)",
+    )
+    add(
+        "--epochs",
+        type=whole_number(1, "a number of epochs", 25),
+        metavar="N",
+        help="passes over the training split (default: the recipe's)",
+    )
+    add(
+        "--batch-size",
+        type=whole_number(1, "a batch size", 50),
+        metavar="IMAGES",
+        help="images a step and process (default: the recipe's)",
+    )
+    add(
+        "--lr",
+        type=real_number(0, float("inf"), "a learning rate", closed_low=False),
+        metavar="RATE",
+        help="peak learning rate (default: the recipe's)",
+    )
     if mask:
-        add("--mask", type=mask_ratio, metavar="P",
-            help="ratio of spikes dropped at the masked sites in training (default: the recipe's)")
-    add("--output", default="runs", metavar="DIR", help="where run folders go")
-    add("--init", metavar="PATH", help="start from these weights; a head of another size is left "
-        "out and named")
-    add("--resume", metavar="auto|PATH", help="go on with a run behind its last epoch; auto: the "
-        "newest run of this recipe and data, or a new one if there is none")
-    add("--set", nargs="+", default=[], metavar=("KEY", "VALUE"), help="any key of the recipe")
+        add(
+            "--mask",
+            type=mask_ratio,
+            metavar="P",
+            help="ratio of spikes dropped at the masked sites in training (default: the recipe's)",
+        )
+    add("--output", default="runs", metavar="DIR", help="where run folders go (default: runs)")
+    add(
+        "--init",
+        metavar="PATH",
+        help="start from these weights; a head of another size is left out and named "
+        "(default: random weights)",
+    )
+    add(
+        "--resume",
+        metavar="auto|PATH",
+        help="go on with a run behind its last epoch; auto: the "
+        "newest run of this recipe and data, or a new one if there is none (default: a new run)",
+    )
+    add(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="any keys of the recipe, e.g. --set TRAIN.EMA 0.999",
+    )
     return parser
 
 
@@ -86,12 +135,17 @@ def recipe(arguments) -> tuple:
     cfg = get_config(arguments.cfg, overrides)
     if arguments.resume == "auto":
         stem = _setup.stem_of(arguments.cfg, cfg.DATA.NAME)
-        with_checkpoint = [run for run in runs_of(Path(arguments.output), stem)
-                           if (run / "checkpoints" / "last.pt").is_file()]
+        with_checkpoint = [
+            run
+            for run in runs_of(Path(arguments.output), stem)
+            if (run / "checkpoints" / "last.pt").is_file()
+        ]
         folder = with_checkpoint[-1] if with_checkpoint else None
         if folder is None:
-            say(f"--resume auto: no run {stem} with a checkpoint in {arguments.output}/ yet, "
-                "starting a new one")
+            say(
+                f"--resume auto: no run {stem} with a checkpoint in {arguments.output}/ yet, "
+                "starting a new one"
+            )
     if folder is None:
         return cfg, None
     checkpoint = load_checkpoint(checkpoint_of(folder))
@@ -114,55 +168,81 @@ def _check_same(cfg, saved: dict, folder: Path) -> None:
             if group in ("MODEL", "DATA", "TRAIN") and key not in _FREE and value != old:
                 differing.append(f"{key} is {value}, was {old}")
     if differing:
-        raise ValueError(f"run {folder} was started with other settings ({'; '.join(differing)}); "
-                         "resume it with its own, or start a new run without --resume")
+        raise ValueError(
+            f"run {folder} was started with other settings ({'; '.join(differing)}); "
+            "resume it with its own, or start a new run without --resume"
+        )
 
 
 def run(arguments, cfg, bundle, build: dict, *, device, resumed) -> None:
     """Train `build`, keep checkpoints and metrics, say what came out."""
     seed_everything(cfg.TRAIN.SEED)
     model = build_network(build)
-    kind = ("qcfs" if build["levels"] is not None else
-            "direct" if hasattr(model, "step_logits") else "ann")
+    kind = (
+        "qcfs"
+        if build["levels"] is not None
+        else "direct"
+        if hasattr(model, "step_logits")
+        else "ann"
+    )
     if resumed is None and cfg.TRAIN.INIT:
         load_initial_weights(model, Path(cfg.TRAIN.INIT), bundle.num_classes)
     parts = {"workers": cfg.DATA.WORKERS, **_setup.shared_out()}
-    train_loader = bundle.train_loader(cfg.TRAIN.BATCH_SIZE, augment=cfg.DATA.AUGMENT,
-                                       seed=cfg.TRAIN.SEED, **parts)
-    select_loader = (bundle.eval_loader(cfg.EVAL.BATCH_SIZE, split="select", **parts)
-                     if "select" in bundle.splits else None)
+    train_loader = bundle.train_loader(
+        cfg.TRAIN.BATCH_SIZE, augment=cfg.DATA.AUGMENT, seed=cfg.TRAIN.SEED, **parts
+    )
+    select_loader = (
+        bundle.eval_loader(cfg.EVAL.BATCH_SIZE, split="select", **parts)
+        if "select" in bundle.splits
+        else None
+    )
     _say_start(cfg, bundle, model, device, kind)
-    keeper = _Keeper(arguments, cfg, bundle, build, kind, resumed)
+    keeper = RunKeeper(arguments, cfg, bundle, build, kind, resumed)
     started = time.perf_counter()
     try:
         trained = train_classifier(
-            model, train_loader, validation_loader=select_loader, epochs=cfg.TRAIN.EPOCHS,
-            num_classes=bundle.num_classes, device=device, seed=cfg.TRAIN.SEED,
-            resume=resumed[1] if resumed else None, on_epoch=keeper.after_epoch,
-            **_plain_arguments(cfg, model if kind == "direct" else None))
+            model,
+            train_loader,
+            validation_loader=select_loader,
+            epochs=cfg.TRAIN.EPOCHS,
+            num_classes=bundle.num_classes,
+            device=device,
+            seed=cfg.TRAIN.SEED,
+            resume=resumed[1] if resumed else None,
+            on_epoch=keeper.after_epoch,
+            **_plain_arguments(cfg, model if kind == "direct" else None),
+        )
     except BaseException:
         keeper.clean_up()
         if not keeper.fresh:
-            say(f"stopped; python tools/{Path(sys.argv[0]).name} --resume {keeper.folder} goes on "
-                "behind the last whole epoch")
+            say(
+                f"stopped; python tools/{Path(sys.argv[0]).name} --resume {keeper.folder} goes on "
+                "behind the last whole epoch"
+            )
         raise
     barrier()
     epochs = sum(line["split"] == "train" for line in trained)
-    say(f"trained {epochs} epochs in {time.perf_counter() - started:.0f} s" if epochs else
-        "nothing was left to train")
-    found = classification_accuracy(_saved(keeper, build, model, device), bundle.eval_loader(
-        cfg.EVAL.BATCH_SIZE, **parts), device)
-    say(f"held-out split, {found['images']} images, masks at their expectation: top-1 "
-        f"{found['top1']:.2f} %, top-5 {found['top5']:.2f} %, loss {found['loss']:.4f}")
+    say(
+        f"trained {epochs} epochs in {time.perf_counter() - started:.0f} s"
+        if epochs
+        else "nothing was left to train"
+    )
+    found = classification_accuracy(
+        restore_network(load_checkpoint(checkpoint_of(keeper.folder))).to(device),
+        bundle.eval_loader(cfg.EVAL.BATCH_SIZE, **parts),
+        device,
+    )
+    masks = ", masks at their expectation" if kind == "qcfs" and build["mask"] else ""
+    say(
+        f"held-out split, {found['images']} images{masks}: top-1 {found['top1']:.2f} %, top-5 "
+        f"{found['top5']:.2f} %, loss {found['loss']:.4f}"
+    )
     say(f"run folder: {keeper.folder}")
-    say("next: python tools/" + ("convert.py --T 128" if kind == "qcfs" else "eval.py"))
-
-
-def _saved(keeper, build, model, device):
-    checkpoint = load_checkpoint(checkpoint_of(keeper.folder))
-    model = build_network(build)
-    model.load_state_dict(checkpoint["model_ema"] or checkpoint["model"])
-    return model.to(device)
+    say(
+        "next: python tools/"
+        + ("convert.py --T 128" if kind == "qcfs" else "eval.py")
+        + ("" if arguments.output == "runs" else f" --run {keeper.folder}")
+    )
 
 
 def _plain_arguments(cfg, spiking) -> dict:
@@ -172,86 +252,49 @@ def _plain_arguments(cfg, spiking) -> dict:
     if spiking is not None:
         tet = train.TET or getattr(spiking, "tet", False)
         direct = {"per_step": True, "tet_weight": TET_WEIGHT if tet else None}
-    return dict(lr=train.LR, min_lr=train.MIN_LR, warmup_fraction=train.WARMUP_FRACTION,
-                optimizer=train.OPTIMIZER, optimizer_arguments=sgd,
-                weight_decay=train.WEIGHT_DECAY, label_smoothing=train.LABEL_SMOOTHING,
-                clip_grad=train.CLIP_GRAD, mixup=train.MIXUP, cutmix=train.CUTMIX, amp=train.AMP,
-                ema=train.EMA, **direct)
+    return dict(
+        lr=train.LR,
+        min_lr=train.MIN_LR,
+        warmup_fraction=train.WARMUP_FRACTION,
+        optimizer=train.OPTIMIZER,
+        optimizer_arguments=sgd,
+        weight_decay=train.WEIGHT_DECAY,
+        label_smoothing=train.LABEL_SMOOTHING,
+        clip_grad=train.CLIP_GRAD,
+        mixup=train.MIXUP,
+        cutmix=train.CUTMIX,
+        amp=train.AMP,
+        ema=train.EMA,
+        **direct,
+    )
 
 
 def _say_start(cfg, bundle, model, device, kind: str) -> None:
-    keys = {"qcfs": ("MODEL.LEVELS", "MODEL.THRESHOLD", "MODEL.MASK"), "ann": (),
-            "direct": ("TRAIN.TET",)}[kind]
+    keys = {
+        "qcfs": ("MODEL.LEVELS", "MODEL.THRESHOLD", "MODEL.MASK"),
+        "ann": (),
+        "direct": ("TRAIN.TET",),
+    }[kind]
     keys += ("TRAIN.EPOCHS", "TRAIN.BATCH_SIZE", "TRAIN.LR", "TRAIN.SEED")
     steps = {"T": (model.timesteps, "of the network")} if kind == "direct" else {}
     parameters = sum(p.numel() for p in model.parameters())
     say(f"{cfg.MODEL.NAME} on {bundle.name}: {bundle.note}")
-    say_settings({
-        "parameters": (f"{parameters:,}", "trained"),
-        "images": (", ".join(f"{name} {count:,}" for name, count in bundle.splits.items()),
-                   f"{bundle.in_chans} x {bundle.img_size} x {bundle.img_size} pixels"),
-        "device": (device, f"amp {cfg.TRAIN.AMP}"),
-        **steps,
-        **{key: (cfg[key.split(".")[0]][key.split(".")[1]], _setup.origin(cfg, key, None))
-           for key in keys},
-        "augmentation": (bundle.augmentation(cfg.DATA.AUGMENT),
-                         _setup.origin(cfg, "DATA.AUGMENT", None)),
-    })
-
-
-class _Keeper:
-    """The run folder: claimed when training starts, removed if no epoch was ever saved."""
-
-    def __init__(self, arguments, cfg, bundle, build, kind, resumed):
-        self.cfg, self.best = cfg, None
-        self.head = {"kind": kind, "build": build, "config": _setup.plain_dict(cfg),
-                     "data": {"name": bundle.name, "note": bundle.note,
-                              "class_names": list(bundle.class_names), "splits": bundle.splits},
-                     "versions": _setup.versions()}
-        self.fresh = resumed is None
-        if resumed is not None:
-            self.folder, self.best = resumed[0], resumed[1].get("best")
-            done, planned = resumed[1]["epoch"], resumed[1].get("epochs")
-            say(f"going on with {self.folder} after epoch {done} of {cfg.TRAIN.EPOCHS}"
-                + (f" (planned were {planned}: the learning rate follows the new plan from here)"
-                   if planned != cfg.TRAIN.EPOCHS else ""))
-        else:
-            self.folder = Path(from_main(self._claim(arguments, cfg, bundle) if is_main() else None))
-        if is_main():
-            self.metrics = MetricsLog(self.folder / "metrics.jsonl",
-                                      after_epoch=resumed[1]["epoch"] if resumed else 0)
-
-    def _claim(self, arguments, cfg, bundle) -> str:
-        root = Path(arguments.output)
-        self.made_root = not root.exists()
-        self.folder = claim_run_folder(root, _setup.stem_of(arguments.cfg, bundle.name))
-        try:
-            save_config(cfg, self.folder / "config.yaml")
-        except OSError as error:
-            self.clean_up()
-            raise CannotWriteError(self.folder / "config.yaml", error) from error
-        return str(self.folder)
-
-    def after_epoch(self, training, lines: list[dict]) -> None:
-        """Write the epoch's lines, last.pt, and best.pt if a validation part says so."""
-        for line in lines:
-            self.metrics.append(line)
-        found = lines[-1] if lines[-1]["split"] == "validation" else None
-        better = found is not None and (self.best is None or found["top1"] > self.best["top1"])
-        if better:
-            self.best = {"epoch": found["epoch"], "top1": found["top1"]}
-        content = {**training.state(), **self.head, "epochs": training.epochs, "best": self.best}
-        save_checkpoint(self.folder / "checkpoints" / "last.pt", content)
-        if better:
-            save_checkpoint(self.folder / "checkpoints" / "best.pt", content)
-        if self.fresh:
-            point_latest(self.folder)
-            self.fresh = False
-
-    def clean_up(self) -> None:
-        """Remove a run folder in which no checkpoint was ever written."""
-        if is_main() and self.fresh and not (self.folder / "checkpoints" / "last.pt").exists():
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if self.made_root:
-                with contextlib.suppress(OSError):
-                    self.folder.parent.rmdir()
+    say_settings(
+        {
+            "parameters": (f"{parameters:,}", "trained"),
+            "images": (
+                ", ".join(f"{name} {count:,}" for name, count in bundle.splits.items()),
+                f"{bundle.in_chans} x {bundle.img_size} x {bundle.img_size} pixels",
+            ),
+            "device": (device, f"amp {cfg.TRAIN.AMP}"),
+            **steps,
+            **{
+                key: (cfg[key.split(".")[0]][key.split(".")[1]], _setup.origin(cfg, key, None))
+                for key in keys
+            },
+            "augmentation": (
+                bundle.augmentation(cfg.DATA.AUGMENT),
+                _setup.origin(cfg, "DATA.AUGMENT", None),
+            ),
+        }
+    )

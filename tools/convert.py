@@ -12,36 +12,83 @@ def parser() -> _cli.Parser:
     """All flags."""
     this = _cli.Parser(__doc__).common()
     add = this.add_argument
-    add("--run", metavar="DIR", help="run folder (default: the latest run); the checkpoint of its "
-        "last epoch is converted")
-    add("--output", default="runs", metavar="DIR", help="where run folders lie")
-    add("--weights", metavar="PATH", help="convert published or foreign weights instead of a run; "
-        "needs --cfg")
-    add("--cfg", metavar="NAME_OR_PATH", help="recipe of the network that --weights belongs to")
+    add(
+        "--run",
+        metavar="DIR",
+        help="run folder (default: the latest run); the checkpoint of its last epoch is converted",
+    )
+    add("--output", default="runs", metavar="DIR", help="where run folders lie (default: runs)")
+    add(
+        "--weights",
+        metavar="PATH",
+        help="convert published or foreign weights instead of a run; needs --cfg",
+    )
+    add(
+        "--cfg",
+        metavar="NAME_OR_PATH",
+        help="recipe of the network that --weights belongs to (no default)",
+    )
     add("--data", metavar="NAME", help="data set to calibrate and check on (default: the run's)")
     add("--data-path", metavar="DIR", help="folder of the data (default: the data set's own place)")
-    add("--T", type=_cli.timesteps, metavar="N", help="time steps an image; stored as the default "
-        "of tools/eval.py (default: the recipe's)")
-    add("--mask", type=_cli.mask_ratio, metavar="P", help="share of spikes dropped at the masked "
-        "sites (default: as trained)")
-    add("--mask-scaling", choices=["none", "inverse"], default=None,
-        help="factor on the spikes that are kept: 1, or 1 / (1 - P) (default: the recipe's)")
-    add("--neuron", choices=["if", "stbif", "multi"], default=None,
+    add(
+        "--T",
+        type=_cli.timesteps,
+        metavar="N",
+        help="time steps an image; stored as the default of tools/eval.py (default: the recipe's)",
+    )
+    add(
+        "--mask",
+        type=_cli.mask_ratio,
+        metavar="P",
+        help="share of spikes dropped at the masked sites (default: as trained)",
+    )
+    add(
+        "--mask-scaling",
+        choices=["none", "inverse"],
+        default=None,
+        help="factor on the spikes that are kept: 1, or 1 / (1 - P) (default: the recipe's)",
+    )
+    add(
+        "--neuron",
+        choices=["if", "stbif", "multi"],
+        default=None,
         help="if: {0,1} spikes; stbif: {-1,0,1}; multi: signed powers of two "
-        "(default: the recipe's)")
-    add("--attention", choices=["accumulated", "per-step"], default=None,
+        "(default: the recipe's)",
+    )
+    add(
+        "--attention",
+        choices=["accumulated", "per-step"],
+        default=None,
         help="softmax and products on running means, or on the spikes of one step as published "
-        "(default: the recipe's)")
-    add("--readout", choices=["mean", "second-half"], default=None,
-        help="average of all steps, or of steps T/2+1 to T (default: the recipe's)")
-    add("--calibrate", choices=["none", "thresholds", "bias"], default=None,
+        "(default: the recipe's)",
+    )
+    add(
+        "--readout",
+        choices=["mean", "second-half"],
+        default=None,
+        help="average of all steps, or of steps T/2+1 to T (default: the recipe's)",
+    )
+    add(
+        "--calibrate",
+        choices=["none", "thresholds", "bias"],
+        default=None,
         help="fit thresholds, or thresholds and step-wise bias, to training images "
-        "(default: the recipe's)")
-    add("--calibration-images", type=_cli.whole_number(1, "a number of images", 300), metavar="N",
-        help="training images that a calibration sees (default: the recipe's)")
-    add("--tag", metavar="NAME", help="name of the conversion (default: neuron, attention, T, mask)")
-    add("--no-check", action="store_true", help="leave out the comparison with the ANN on training "
-        "images")
+        "(default: the recipe's)",
+    )
+    add(
+        "--calibration-images",
+        type=_cli.whole_number(1, "a number of images", 300),
+        metavar="N",
+        help="training images that a calibration sees (default: the recipe's)",
+    )
+    add(
+        "--tag", metavar="NAME", help="name of the conversion (default: neuron, attention, T, mask)"
+    )
+    add(
+        "--no-check",
+        action="store_true",
+        help="leave out the comparison with the ANN on training images",
+    )
     return this
 
 
@@ -55,8 +102,10 @@ def command(arguments) -> None:
     else:
         run, fresh_run = _conversion.run_from_weights(arguments)
     if run.kind == "direct":
-        raise ValueError(f"run {run.folder} was trained as a spiking network, so there is nothing "
-                         "to convert; evaluate it with python tools/eval.py --run DIR")
+        raise ValueError(
+            f"run {run.folder} was trained as a spiking network, so there is nothing "
+            "to convert; evaluate it with python tools/eval.py --run DIR"
+        )
     settings = _conversion.settle(arguments, run)
     tag = arguments.tag or _conversion.default_tag(settings)
     _conversion.check_tag(tag)
@@ -69,11 +118,18 @@ def command(arguments) -> None:
         run = _conversion.save_fresh_run(run, fresh_run)
     folder = run.folder / "snn" / tag
     with new_folder(folder) as temporary:
-        snn.save(temporary, **settings.plain(), model=run.build["model"],
-                 epoch=run.checkpoint["epoch"], versions=_setup.versions())
+        snn.save(
+            temporary,
+            **settings.plain(),
+            model=run.build["model"],
+            epoch=run.checkpoint["epoch"],
+            versions=_setup.versions(),
+        )
     _conversion.say_report(snn)
     _cli.say(f"conversion: {folder}")
-    _cli.say("next: python tools/eval.py" + ("" if arguments.run is None else f" --run {run.folder}"))
+    _cli.say(
+        "next: python tools/eval.py" + ("" if arguments.run is None else f" --run {run.folder}")
+    )
 
 
 if __name__ == "__main__":

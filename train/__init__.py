@@ -4,11 +4,11 @@ from .accuracy import classification_accuracy
 from .atomic import CannotWriteError, new_folder, write_file
 from .checkpoints import load_checkpoint, read_torch_file, save_checkpoint
 from .initial_weights import load_initial_weights, read_state_dict
-from .loop import Training, TrainingDivergedError, train_classifier
+from .loop import train_classifier
 from .metrics_log import MetricsLog, read_metrics
 from .network import build_network, restore_network
 from .nvidia_apex import has_nvidia_apex, require_nvidia_apex
-from .objective import classifier_loss
+from .objective import Objective, classifier_loss
 from .optimization import build_optimizer, build_schedule
 from .runs import (
     checkpoint_of,
@@ -20,10 +20,12 @@ from .runs import (
     runs_of,
 )
 from .seeding import deterministic_convolutions, seed_everything
+from .training import Training, TrainingDivergedError
 
 __all__ = [
     "CannotWriteError",
     "MetricsLog",
+    "Objective",
     "Training",
     "TrainingDivergedError",
     "build_network",

@@ -41,6 +41,9 @@ def classification_accuracy(model: nn.Module, loader, device="cpu") -> dict:
     total = sum_over_processes({"images": images_seen, "first": first, "five": five, "loss": loss})
     if total["images"] == 0:
         raise ValueError("the accuracy of no images was asked for; give a loader with images")
-    return {"images": total["images"], "loss": total["loss"] / total["images"],
-            "top1": 100 * total["first"] / total["images"],
-            "top5": 100 * total["five"] / total["images"]}
+    return {
+        "images": total["images"],
+        "loss": total["loss"] / total["images"],
+        "top1": 100 * total["first"] / total["images"],
+        "top5": 100 * total["five"] / total["images"],
+    }

@@ -14,10 +14,15 @@ class CannotWriteError(OSError):
     """A file or folder could not be written; what was there before is untouched."""
 
     def __init__(self, path: Path, error: OSError):
-        remedy = ("free some space, or write elsewhere (--output)" if error.errno in _FULL else
-                  "choose a folder that you may write to (--output)")
-        super().__init__(error.errno, f"cannot write {path}: {error.strerror or error}; nothing "
-                         f"there was changed; {remedy}")
+        remedy = (
+            "free some space, or write elsewhere (--output)"
+            if error.errno in _FULL
+            else "choose a folder that you may write to (--output)"
+        )
+        super().__init__(
+            error.errno,
+            f"cannot write {path}: {error.strerror or error}; nothing there was changed; {remedy}",
+        )
 
     def __str__(self) -> str:
         return self.strerror

@@ -16,8 +16,18 @@ FORMAT = "spikeswap-checkpoint"
 SCHEMA = 1
 _NEEDED = ("model", "build", "config", "epoch")
 # What torch.load and zipfile raise on damaged bytes.
-_DAMAGE = (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, KeyError,
-           IndexError, AttributeError, TypeError, ValueError, UnicodeDecodeError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    UnicodeDecodeError,
+)
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
@@ -49,8 +59,11 @@ def plain(value):
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(plain(inner) for inner in value) if type(value) in (list, tuple) else \
-            [plain(inner) for inner in value]
+        return (
+            type(value)(plain(inner) for inner in value)
+            if type(value) in (list, tuple)
+            else [plain(inner) for inner in value]
+        )
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, (bool, int, float, str)):  # numpy numbers, enums of text
@@ -67,16 +80,22 @@ def load_checkpoint(path: Path) -> dict:
     path = Path(path)
     content = read_torch_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of tools/train_qcfs.py; convert foreign "
-                         "weights with tools/convert.py --weights PATH --cfg NAME, or start a "
-                         "training from them with --init PATH")
+        raise ValueError(
+            f"{path} is not a checkpoint of tools/train_qcfs.py; convert foreign "
+            "weights with tools/convert.py --weights PATH --cfg NAME, or start a "
+            "training from them with --init PATH"
+        )
     if content.get("schema") != SCHEMA:
-        raise ValueError(f"{path} has checkpoint schema {content.get('schema')!r}, this version "
-                         f"reads {SCHEMA}; use the version of spikeswap that wrote it")
+        raise ValueError(
+            f"{path} has checkpoint schema {content.get('schema')!r}, this version "
+            f"reads {SCHEMA}; use the version of spikeswap that wrote it"
+        )
     missing = [key for key in _NEEDED if key not in content]
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; train again, or use the other "
-                         "checkpoint of that run")
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}; train again, or use the other "
+            "checkpoint of that run"
+        )
     return content
 
 
@@ -88,8 +107,10 @@ def read_torch_file(path: Path):
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}; train one with python "
-                         "tools/train_qcfs.py --cfg swin_t_bn.yaml, or name another file")
+        raise ValueError(
+            f"there is no checkpoint {path}; train one with python "
+            "tools/train_qcfs.py --cfg swin_t_bn.yaml, or name another file"
+        )
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty; restore it or train again")
     try:
@@ -100,12 +121,14 @@ def read_torch_file(path: Path):
                 raise zipfile.BadZipFile(f"bad checksum in {broken}")
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}; check its "
-                         "permissions") from error
+        raise ValueError(
+            f"{path} cannot be read: {error.strerror or error}; check its permissions"
+        ) from error
     except _DAMAGE as error:
-        raise ValueError(f"{path} is no readable checkpoint: it is truncated, corrupt or another "
-                         f"kind of file ({_first_line(error)}); restore it or train again"
-                         ) from error
+        raise ValueError(
+            f"{path} is no readable checkpoint: it is truncated, corrupt or another "
+            f"kind of file ({_first_line(error)}); restore it or train again"
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:

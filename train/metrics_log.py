@@ -26,8 +26,9 @@ class MetricsLog:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # optional, slow to import
 
-            self.writer = SummaryWriter(str(self.path.parent / "tensorboard"),
-                                        purge_step=after_epoch + 1)
+            self.writer = SummaryWriter(
+                str(self.path.parent / "tensorboard"), purge_step=after_epoch + 1
+            )
 
     def append(self, line: dict) -> None:
         """Add one line; it must have every field of `FIELDS` (None where there is no value)."""
@@ -66,7 +67,9 @@ def read_metrics(path: Path) -> list[dict]:
         except (ValueError, TypeError, KeyError) as error:
             if number == len(lines):
                 break
-            raise ValueError(f"line {number} of {path} is no metrics line ({error}); restore the "
-                             "file or remove it") from error
+            raise ValueError(
+                f"line {number} of {path} is no metrics line ({error}); restore the "
+                "file or remove it"
+            ) from error
         result.append(line)
     return result

@@ -17,13 +17,22 @@ def build_network(build: dict) -> nn.Module:
     Raises:
         ValueError: unknown name, or numbers that do not go together.
     """
-    model = create_model(build["model"], num_classes=build["num_classes"],
-                         img_size=build["img_size"], in_chans=build["in_chans"],
-                         **build["overrides"])
+    model = create_model(
+        build["model"],
+        num_classes=build["num_classes"],
+        img_size=build["img_size"],
+        in_chans=build["in_chans"],
+        **build["overrides"],
+    )
     if build.get("levels") is None:
         return model
-    return insert_qcfs(model, levels=build["levels"], threshold=build["threshold"],
-                       mask=build["mask"], mask_sites=build.get("mask_sites") or None)
+    return insert_qcfs(
+        model,
+        levels=build["levels"],
+        threshold=build["threshold"],
+        mask=build["mask"],
+        mask_sites=build.get("mask_sites") or None,
+    )
 
 
 def restore_network(checkpoint: dict) -> nn.Module:

@@ -6,8 +6,10 @@ package that `pip install apex` brings is another thing, a web-authentication to
 
 import importlib.util
 
-_NEXT_STEP = ("choose the optimizer without `fused` (adamw, sgd, lamb), or build NVIDIA Apex from "
-              "its own repository")
+_NEXT_STEP = (
+    "choose the optimizer without `fused` (adamw, sgd, lamb), or build NVIDIA Apex from "
+    "its own repository"
+)
 
 
 def has_nvidia_apex() -> bool:
@@ -30,6 +32,8 @@ def require_nvidia_apex(wanted_by: str) -> None:
     if has_nvidia_apex():
         return
     if importlib.util.find_spec("apex") is not None:
-        raise ValueError(f"{wanted_by} needs NVIDIA Apex, but the installed package `apex` is the "
-                         f"web-authentication toolkit of the same name; {_NEXT_STEP}")
+        raise ValueError(
+            f"{wanted_by} needs NVIDIA Apex, but the installed package `apex` is the "
+            f"web-authentication toolkit of the same name; {_NEXT_STEP}"
+        )
     raise ValueError(f"{wanted_by} needs NVIDIA Apex, which is not installed; {_NEXT_STEP}")

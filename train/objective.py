@@ -1,12 +1,14 @@
 """Loss of a classifier, for one logit vector an image and for one a time step."""
 
 import torch
+from timm.data import Mixup
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def classifier_loss(output: Tensor, target: Tensor, label_smoothing: float = 0.0,
-                    tet_weight: float | None = None) -> Tensor:
+def classifier_loss(
+    output: Tensor, target: Tensor, label_smoothing: float = 0.0, tet_weight: float | None = None
+) -> Tensor:
     """Cross entropy.
 
     Args:
@@ -24,13 +26,16 @@ def classifier_loss(output: Tensor, target: Tensor, label_smoothing: float = 0.0
         return F.cross_entropy(output, target, label_smoothing=smoothing)
     if tet_weight is None:
         return F.cross_entropy(output.mean(0), target, label_smoothing=smoothing)
-    steps = torch.stack([F.cross_entropy(step, target, label_smoothing=smoothing)
-                         for step in output])
-    return (1 - tet_weight) * steps.mean() + tet_weight * F.mse_loss(output, torch.ones_like(output))
+    steps = torch.stack(
+        [F.cross_entropy(step, target, label_smoothing=smoothing) for step in output]
+    )
+    return (1 - tet_weight) * steps.mean() + tet_weight * F.mse_loss(
+        output, torch.ones_like(output)
+    )
 
 
 def count_correct(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Images whose label is the first, and among the first five, of the logits ([B,C] or [T,B,C])."""
+    """Images whose label has the largest logit, and one of the five largest ([B,C] or [T,B,C])."""
     logits = output.mean(0) if output.dim() == 3 else output
     best = logits.topk(min(5, logits.shape[-1]), dim=-1).indices
     hits = best == labels.unsqueeze(-1)
@@ -46,3 +51,48 @@ class StepLogits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model.step_logits(images)
+
+
+class Objective:
+    """What a batch is trained on: mixing, then the loss (arguments as in `train_classifier`)."""
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        tet_weight: float | None = None,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        num_classes: int | None = None,
+    ):
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label smoothing {label_smoothing} must be in [0, 1), e.g. 0.1")
+        self.label_smoothing, self.tet_weight = label_smoothing, tet_weight
+        self.mixing = _mixing(mixup, cutmix, label_smoothing, num_classes)
+
+    def mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and targets; timm mixes pairs, so an odd batch gives up its last image."""
+        if self.mixing is None:
+            return images, labels
+        even = len(images) - len(images) % 2
+        return self.mixing(images[:even], labels[:even])
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """The scalar that is trained on."""
+        return classifier_loss(output, target, self.label_smoothing, self.tet_weight)
+
+
+def _mixing(
+    mixup: float, cutmix: float, label_smoothing: float, num_classes: int | None
+) -> Mixup | None:
+    if mixup < 0 or cutmix < 0:
+        raise ValueError(f"mixup {mixup} and cutmix {cutmix} must not be negative; 0 is off")
+    if not mixup and not cutmix:
+        return None
+    if num_classes is None:
+        raise ValueError("mixup and cutmix mix class probabilities; give num_classes")
+    return Mixup(
+        mixup_alpha=mixup,
+        cutmix_alpha=cutmix,
+        label_smoothing=label_smoothing,
+        num_classes=num_classes,
+    )

@@ -12,9 +12,14 @@ from .nvidia_apex import require_nvidia_apex
 UNDECAYED = ("*relative_position_bias_table*", "*relative_position_table*", "*.absolute_pos_embed")
 
 
-def build_optimizer(model: nn.Module, name: str = "adamw", lr: float = 1e-3,
-                    weight_decay: float = 0.05, decay_everything: bool = False,
-                    **arguments) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module,
+    name: str = "adamw",
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    decay_everything: bool = False,
+    **arguments,
+) -> torch.optim.Optimizer:
     """An optimizer of timm by name; 1-D tensors and relative-position tables are undecayed.
 
     Args:
@@ -30,24 +35,35 @@ def build_optimizer(model: nn.Module, name: str = "adamw", lr: float = 1e-3,
     """
     for label, value, low in (("learning rate", lr, 0.0), ("weight decay", weight_decay, 0.0)):
         if not low <= value < float("inf"):
-            raise ValueError(f"{label} {value} must be a finite number of at least {low:g}; "
-                             "e.g. 0.001 and 0.05 for adamw")
+            raise ValueError(
+                f"{label} {value} must be a finite number of at least {low:g}; "
+                "e.g. 0.001 and 0.05 for adamw"
+            )
     known = list_optimizers()
     if name.lower().split("_")[-1] not in known:
         raise ValueError(f"unknown optimizer {name!r}; {near_names(name, known)}")
     if name.lower().startswith("fused"):
         require_nvidia_apex(f"optimizer {name!r}")
     if decay_everything:
-        groups = [{"params": [p for p in model.parameters() if p.requires_grad],
-                   "weight_decay": weight_decay}]
+        groups = [
+            {
+                "params": [p for p in model.parameters() if p.requires_grad],
+                "weight_decay": weight_decay,
+            }
+        ]
     else:
         groups = param_groups_weight_decay(model, weight_decay, no_weight_decay_list=UNDECAYED)
     return create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=weight_decay, **arguments)
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, epochs: int, steps_per_epoch: int,
-                   warmup_fraction: float = 0.1, min_lr: float = 0.0,
-                   warmup_lr: float | None = None):
+def build_schedule(
+    optimizer: torch.optim.Optimizer,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup_fraction: float = 0.1,
+    min_lr: float = 0.0,
+    warmup_lr: float | None = None,
+):
     """Linear warm-up, then half a cosine down to `min_lr`; stepped at every update.
 
     Args:
@@ -62,13 +78,22 @@ def build_schedule(optimizer: torch.optim.Optimizer, epochs: int, steps_per_epoc
         raise ValueError(f"warm-up fraction {warmup_fraction} must be in [0, 1), e.g. 0.1")
     peak = max(group["lr"] for group in optimizer.param_groups)
     if not 0 <= min_lr <= peak:
-        raise ValueError(f"final learning rate {min_lr} must be in [0, {peak}], the peak; "
-                         "lower TRAIN.MIN_LR or raise --lr")
+        raise ValueError(
+            f"final learning rate {min_lr} must be in [0, {peak}], the peak; "
+            "lower TRAIN.MIN_LR or raise --lr"
+        )
     if warmup_lr is None:
         warmup_lr = peak / 100
     warmup = warmup_fraction * epochs
     scheduler, _ = create_scheduler_v2(
-        optimizer, sched="cosine", num_epochs=epochs - warmup, min_lr=min_lr,
-        warmup_lr=warmup_lr, warmup_epochs=warmup, warmup_prefix=True,
-        step_on_epochs=False, updates_per_epoch=steps_per_epoch)
+        optimizer,
+        sched="cosine",
+        num_epochs=epochs - warmup,
+        min_lr=min_lr,
+        warmup_lr=warmup_lr,
+        warmup_epochs=warmup,
+        warmup_prefix=True,
+        step_on_epochs=False,
+        updates_per_epoch=steps_per_epoch,
+    )
     return scheduler

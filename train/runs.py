@@ -32,8 +32,9 @@ def claim_run_folder(root: Path, stem: str) -> Path:
 
 def runs_of(root: Path, stem: str) -> list[Path]:
     """The folders that `claim_run_folder` gave for `stem`, oldest first."""
+
     def number(folder: Path) -> int:
-        rest = folder.name[len(stem):]
+        rest = folder.name[len(stem) :]
         return 1 if not rest else int(rest[1:]) if rest[0] == "-" and rest[1:].isdecimal() else 0
 
     folders = [folder for folder in Path(root).glob(f"{stem}*") if folder.is_dir()]
@@ -67,8 +68,11 @@ def find_run(path: Path | None = None, root: Path = Path("runs")) -> Path:
         if path.name == LATEST:
             return _latest(path.parent)
         if not path.is_dir():
-            near = sorted(f.name for f in path.parent.glob("*") if f.is_dir() and f.name[0] != "."
-                          and f.name != LATEST)
+            near = sorted(
+                f.name
+                for f in path.parent.glob("*")
+                if f.is_dir() and f.name[0] != "." and f.name != LATEST
+            )
             known = f"runs there: {', '.join(near)}" if near else _TRAIN_FIRST
             raise ValueError(f"there is no run folder {path}; {known}")
         return path
@@ -84,7 +88,9 @@ def _latest(root: Path) -> Path:
     else:
         raise ValueError(f"there is no latest run in {root}/; {_TRAIN_FIRST}, or give --run DIR")
     if not folder.is_dir():
-        raise ValueError(f"{link} points at {folder}, which is gone; give --run DIR or {_TRAIN_FIRST}")
+        raise ValueError(
+            f"{link} points at {folder}, which is gone; give --run DIR or {_TRAIN_FIRST}"
+        )
     return folder
 
 
@@ -96,16 +102,21 @@ def checkpoint_of(run: Path) -> Path:
     """
     path = Path(run) / "checkpoints" / "last.pt"
     if not path.is_file():
-        raise ValueError(f"run {run} has no checkpoint (checkpoints/last.pt): its training did not "
-                         f"finish an epoch, or it is no run folder; give another --run or "
-                         f"{_TRAIN_FIRST}")
+        raise ValueError(
+            f"run {run} has no checkpoint (checkpoints/last.pt): its training did not "
+            f"finish an epoch, or it is no run folder; give another --run or "
+            f"{_TRAIN_FIRST}"
+        )
     return path
 
 
 def conversions_of(run: Path) -> list[str]:
     """Tags of a run's conversions, oldest first."""
-    files = [file for file in Path(run).glob("snn/*/conversion.json")
-             if not file.parent.name.startswith(".")]
+    files = [
+        file
+        for file in Path(run).glob("snn/*/conversion.json")
+        if not file.parent.name.startswith(".")
+    ]
     return [file.parent.name for file in sorted(files, key=lambda f: (f.stat().st_mtime_ns, f))]
 
 
@@ -117,8 +128,10 @@ def find_conversion(run: Path, tag: str | None = None) -> Path:
     """
     known = conversions_of(run)
     if not known:
-        raise ValueError(f"run {run} has no conversion; make one with python tools/convert.py "
-                         f"--run {run} --T 128")
+        raise ValueError(
+            f"run {run} has no conversion; make one with python tools/convert.py "
+            f"--run {run} --T 128"
+        )
     if tag is None:
         tag = known[-1]
     if tag not in known:

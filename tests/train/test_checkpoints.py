@@ -11,9 +11,14 @@ from spikeswap.train import load_checkpoint, save_checkpoint
 
 
 def content(value=1.0):
-    return {"model": OrderedDict(weight=torch.full((300,), value)), "build": {"model": "m"},
-            "config": {"TRAIN": {"EPOCHS": 3}}, "epoch": 2, "optimizer": {"betas": (0.9, 0.999)},
-            "best": {"top1": np.float64(5.0)}}
+    return {
+        "model": OrderedDict(weight=torch.full((300,), value)),
+        "build": {"model": "m"},
+        "config": {"TRAIN": {"EPOCHS": 3}},
+        "epoch": 2,
+        "optimizer": {"betas": (0.9, 0.999)},
+        "best": {"top1": np.float64(5.0)},
+    }
 
 
 def test_readable_with_weights_only_and_equal(tmp_path):
@@ -88,12 +93,20 @@ def newer(path):
     torch.save({"format": "spikeswap-checkpoint", "schema": 99}, path)
 
 
-@pytest.mark.parametrize("damage, words", [
-    (truncated, "truncated, corrupt"), (flipped, "checksum|truncated, corrupt"),
-    (text, "truncated, corrupt or another kind"), (empty, "is empty"),
-    (gone, "there is no checkpoint"), (foreign, "--weights PATH --cfg NAME"),
-    (code, "no readable checkpoint"), (lacking, "lacks build"), (newer, "schema 99"),
-])
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (truncated, "truncated, corrupt"),
+        (flipped, "checksum|truncated, corrupt"),
+        (text, "truncated, corrupt or another kind"),
+        (empty, "is empty"),
+        (gone, "there is no checkpoint"),
+        (foreign, "--weights PATH --cfg NAME"),
+        (code, "no readable checkpoint"),
+        (lacking, "lacks build"),
+        (newer, "schema 99"),
+    ],
+)
 def test_bad_files_are_refused_by_name(tmp_path, damage, words):
     path = tmp_path / "last.pt"
     save_checkpoint(path, content())

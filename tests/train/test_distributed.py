@@ -45,8 +45,9 @@ def test_without_torchrun_everything_is_one_process():
     distributed.barrier()
 
 
-@pytest.mark.parametrize("name, words", [("gpu", "none of auto"), ("cuda:x", "none of auto"),
-                                         ("cuda:99", "asked for")])
+@pytest.mark.parametrize(
+    "name, words", [("gpu", "none of auto"), ("cuda:x", "none of auto"), ("cuda:99", "asked for")]
+)
 def test_unknown_devices_are_refused(name, words):
     with pytest.raises(ValueError, match=words):
         distributed.choose_device(name)
@@ -58,8 +59,19 @@ def test_two_processes_train_one_network(tmp_path):
     script.write_text(SCRIPT)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone",
-         str(script)], capture_output=True, text=True, env=environment, timeout=120)
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node=2",
+            "--standalone",
+            str(script),
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     printed = [line for line in result.stdout.splitlines() if "LOSS" in line]
     assert len(printed) == 2 and len({line.split("[")[1] for line in printed}) == 1

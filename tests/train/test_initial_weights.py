@@ -10,11 +10,14 @@ def network(classes=10, width=8):
     return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, classes))
 
 
-@pytest.mark.parametrize("wrap", [
-    lambda state: state,
-    lambda state: {"state_dict": state},
-    lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
-])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state},
+        lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
+    ],
+)
 def test_wrappers_are_taken_off(tmp_path, wrap):
     source, target = network(), network()
     torch.save(wrap(source.state_dict()), tmp_path / "w.pt")

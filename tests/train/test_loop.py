@@ -18,8 +18,9 @@ def batches(images=24, classes=3, batch=8):
 
 def network(seed=1):
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3),
-                         nn.Linear(16, 3))
+    return nn.Sequential(
+        nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3)
+    )
 
 
 def losses(lines):
@@ -27,8 +28,9 @@ def losses(lines):
 
 
 def test_equal_seeds_give_equal_losses_and_others_do_not():
-    runs = [losses(train_classifier(network(), batches(), epochs=3, seed=seed))
-            for seed in (4, 4, 5)]
+    runs = [
+        losses(train_classifier(network(), batches(), epochs=3, seed=seed)) for seed in (4, 4, 5)
+    ]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
 
@@ -47,10 +49,16 @@ def test_a_resumed_training_goes_on_exactly(ema):
     states = []
 
     def keep(training, lines):
-        states.append({key: value if key not in ("model", "model_ema", "optimizer") or value is None
-                       else torch.load(_bytes(value)) for key, value in training.state().items()})
+        states.append(
+            {
+                key: value
+                if key not in ("model", "model_ema", "optimizer") or value is None
+                else torch.load(_bytes(value))
+                for key, value in training.state().items()
+            }
+        )
 
-    arguments = dict(epochs=4, seed=2, ema=ema)
+    arguments = {"epochs": 4, "seed": 2, "ema": ema}
     whole = network()
     whole_lines = train_classifier(whole, batches(), on_epoch=keep, **arguments)
     resumed = network(seed=77)
@@ -73,8 +81,14 @@ def test_averaged_weights_lie_between_start_and_end():
     kept = {}
     model = network()
     start = model[0].weight.detach().clone()
-    train_classifier(model, batches(), epochs=2, ema=0.5, lr=0.01,
-                     on_epoch=lambda training, lines: kept.update(averaged=training.averaged))
+    train_classifier(
+        model,
+        batches(),
+        epochs=2,
+        ema=0.5,
+        lr=0.01,
+        on_epoch=lambda training, lines: kept.update(averaged=training.averaged),
+    )
     averaged = kept["averaged"][0].weight
     assert not torch.equal(averaged, model[0].weight)
     assert (averaged - model[0].weight).norm() < (start - model[0].weight).norm()
@@ -104,19 +118,22 @@ def test_steps_of_time_train_on_their_mean_or_each():
     assert mean[0]["loss"] != each[0]["loss"]
 
 
-@pytest.mark.parametrize("argument, words", [
-    ({"epochs": 0}, "epochs 0"),
-    ({"lr": float("nan")}, "learning rate nan"),
-    ({"warmup_fraction": 1.0}, r"\[0, 1\)"),
-    ({"optimizer": "adamv"}, "did you mean .*adamw"),
-    ({"label_smoothing": 1.0}, "label smoothing"),
-    ({"amp": "fp16"}, "needs a GPU"),
-    ({"amp": "half"}, "known: none"),
-    ({"ema": 1.0}, "ema decay"),
-    ({"min_lr": 1.0}, "final learning rate"),
-    ({"mixup": 0.5}, "num_classes"),
-    ({"seed": -1}, "seed -1"),
-])
+@pytest.mark.parametrize(
+    "argument, words",
+    [
+        ({"epochs": 0}, "epochs 0"),
+        ({"lr": float("nan")}, "learning rate nan"),
+        ({"warmup_fraction": 1.0}, r"\[0, 1\)"),
+        ({"optimizer": "adamv"}, "did you mean .*adamw"),
+        ({"label_smoothing": 1.0}, "label smoothing"),
+        ({"amp": "fp16"}, "needs a GPU"),
+        ({"amp": "half"}, "known: none"),
+        ({"ema": 1.0}, "ema decay"),
+        ({"min_lr": 1.0}, "final learning rate"),
+        ({"mixup": 0.5}, "num_classes"),
+        ({"seed": -1}, "seed -1"),
+    ],
+)
 def test_impossible_arguments_are_refused(argument, words):
     with pytest.raises(ValueError, match=words):
         train_classifier(network(), batches(), **{"epochs": 1, **argument})

@@ -4,8 +4,15 @@ from spikeswap.train import MetricsLog, read_metrics
 
 
 def line(epoch, split="train"):
-    return {"epoch": epoch, "split": split, "loss": 1.5, "top1": 50.0, "top5": 90.0,
-            "learning_rate": 1e-3, "seconds": 2.0}
+    return {
+        "epoch": epoch,
+        "split": split,
+        "loss": 1.5,
+        "top1": 50.0,
+        "top5": 90.0,
+        "learning_rate": 1e-3,
+        "seconds": 2.0,
+    }
 
 
 def test_lines_come_back_and_a_resumed_log_drops_what_was_never_saved(tmp_path):

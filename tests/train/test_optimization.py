@@ -36,8 +36,9 @@ def test_everything_decays_if_asked():
 def test_schedule_warms_up_and_falls_as_a_cosine():
     model = Small()
     optimizer = build_optimizer(model, lr=1.0)
-    schedule = build_schedule(optimizer, epochs=10, steps_per_epoch=10, warmup_fraction=0.1,
-                              min_lr=0.1)
+    schedule = build_schedule(
+        optimizer, epochs=10, steps_per_epoch=10, warmup_fraction=0.1, min_lr=0.1
+    )
     rates = []
     for step in range(101):
         schedule.step_update(step)

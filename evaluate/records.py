@@ -1,0 +1,117 @@
+"""The record of one evaluated model, and the file `eval.json` that holds several."""
+
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+SCHEMA = 1
+
+# Keys of a record, in order; every one is there, null with its reason in `uncounted` if need be.
+KEYS = ("name", "kind", "run", "parameters", "timesteps", "neuron", "spike_values", "attention",
+        "readout", "mask", "top1", "top5", "top1_by_timestep", "top5_by_timestep",
+        "agreement_with_ann", "macs", "acs", "synaptic_operations", "other_operations",
+        "uncounted", "energy_millijoules", "energy_model", "spikes_per_synapse",
+        "energy_to_quantised", "batch_independent", "firing_rate", "images_per_second")
+# Beyond the keys that scripts may rely on: what the report draws.
+EXTRA = ("images", "classes", "energies", "rate_times_operations", "spike_driven_share", "layers",
+         "early_exit", "peak_memory_bytes", "seed", "levels", "notes")
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    import torch
+
+    from .. import __version__
+
+    return {"spikeswap": __version__, "torch": torch.__version__,
+            "python": platform.python_version()}
+
+
+def write_eval_json(records: Sequence[dict], folder, *, data: str, split: str, images: int,
+                    device: str = "cpu", **more) -> Path:
+    """Write `eval.json` into a folder (to a temporary name first); returns its path.
+
+    Args:
+        records: what `evaluate` returned, one a model.
+        data, split: name of the data set and of the split.
+        images: how many images were evaluated.
+        device: where.
+        more: further plain values of the run, such as `limit`, `total_images` or `data_note`.
+    """
+    for record in records:
+        check_record(record)
+    content = {"schema": SCHEMA, "data": data, "split": split, "images": int(images),
+               "device": str(device), "versions": versions(), **more, "models": list(records)}
+    path = Path(folder) / "eval.json"
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it: the old one survives a failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_eval_json(path) -> dict:
+    """The content of an `eval.json` (or of the one in a folder).
+
+    Raises:
+        ValueError: no such file, no JSON, another schema, or impossible values in it.
+    """
+    path = Path(path)
+    path = path / "eval.json" if path.is_dir() else path
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run tools/eval.py on this run first") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error}); run tools/eval.py again") from None
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f"{path}: schema {schema!r}, this version reads schema {SCHEMA}; evaluate "
+                         "the run again with this version")
+    for key in ("data", "split", "images", "models"):
+        if key not in content:
+            raise ValueError(f"{path}: {key!r} is missing; evaluate the run again")
+    for record in content["models"]:
+        check_record(record)
+    return content
+
+
+def check_record(record: dict) -> None:
+    """ValueError unless a record has all its keys and its numbers are possible."""
+    name = record.get("name", "?")
+    missing = [key for key in KEYS if key not in record]
+    if missing:
+        raise ValueError(f"record of {name!r} lacks {', '.join(missing)}; use what evaluate() "
+                         "returned")
+    for site, rate in (record["firing_rate"] or {}).items():
+        if not 0 <= rate <= 1:
+            raise ValueError(f"record of {name!r}: firing rate {rate} of {site} is outside [0, 1]; "
+                             "a neuron sends at most one spike a step")
+    for key in ("top1", "top5", "agreement_with_ann"):
+        value = record[key]
+        if value is not None and not 0 <= value <= 100:
+            raise ValueError(f"record of {name!r}: {key} is {value}, no percentage")
+    for key in ("macs", "acs", "energy_millijoules", "spikes_per_synapse"):
+        value = record[key]
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"record of {name!r}: {key} is {value}; it must be at least 0")
+    told = " ".join(str(text) for text in record["uncounted"])
+    silent = [key for key in KEYS if record[key] is None and key not in told]
+    if silent:
+        raise ValueError(f"record of {name!r}: {', '.join(silent)} is null without a reason in "
+                         "'uncounted'")

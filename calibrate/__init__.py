@@ -1,5 +1,8 @@
 """What data tell about a network, as plain {site: value}."""
 
-from .thresholds import activation_thresholds
+from .clipped_statistics import clipped_statistics, fitted_thresholds
+from .step_bias import step_bias
+from .thresholds import activation_thresholds, batch_images
 
-__all__ = ["activation_thresholds"]
+__all__ = ["activation_thresholds", "batch_images", "clipped_statistics", "fitted_thresholds",
+           "step_bias"]

@@ -50,6 +50,7 @@ def default_config() -> CfgNode:
         0.05  # decoupled (adamw) or L2 (sgd); none on norms, biases, thresholds
     )
     cfg.TRAIN.LABEL_SMOOTHING = 0.1  # probability spread over all classes, [0, 1)
+    cfg.TRAIN.CLIP_SHARE = 0.0  # share of calls in which a QCFS site clips without quantising, [0, 1)
     cfg.TRAIN.CLIP_GRAD = 5.0  # largest global gradient norm; 0: no clipping
     cfg.TRAIN.MIXUP = 0.0  # alpha of mixup; 0: off
     cfg.TRAIN.CUTMIX = 0.0  # alpha of cutmix; 0: off

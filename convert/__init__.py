@@ -2,7 +2,9 @@
 
 from ..graph import UnconvertibleError
 from .api import clipped, convert_model, insert_qcfs
+from .layer_error import convergence_sentence, layer_errors, logit_errors, reference_name
 from .network import SpikingNetwork
 from .saved import load
 
-__all__ = ["SpikingNetwork", "UnconvertibleError", "clipped", "convert_model", "insert_qcfs", "load"]
+__all__ = ["SpikingNetwork", "UnconvertibleError", "clipped", "convergence_sentence", "convert_model",
+           "insert_qcfs", "layer_errors", "load", "logit_errors", "reference_name"]

@@ -3,6 +3,7 @@
 from torch import fx, nn
 
 from ..graph import Kind, Offence, UnconvertibleError, classify
+from ..graph.batch_axis import batch_offences
 from ..graph.operations import is_pointwise_activation, module_of
 from ..graph.surgery import calls
 from ..neurons import QCFS
@@ -16,6 +17,7 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
     """
     quantised = bool(calls(gm, QCFS))
     offences = [o for node in gm.graph.nodes if (o := _offence(gm, node, quantised))]
+    offences += batch_offences(gm)
     inputs = [n for n in gm.graph.nodes if n.op == "placeholder" and n.users]
     if len(inputs) > 1:
         offences.append(Offence("(inputs)", f"{len(inputs)} inputs: {', '.join(map(str, inputs))}",

@@ -11,6 +11,7 @@ from ..neurons import NEURONS, QCFS
 from ..neurons.mask import check_ratio, check_scaling
 from ..simulate import check_readout
 from .analysis import check_convertible, check_model
+from .calibration import Calibration
 from .network import SpikingNetwork
 from .passes.masks import (check_mask_sites, default_mask_sites, insert_masks, remove_masks,
                            site_names, trained_ratio)
@@ -102,6 +103,9 @@ def convert_model(model: nn.Module, neuron: str = "if", attention: str = "accumu
         readout: "mean" or "second-half".
         seed: names the masks.
         calibration: batches of images, or of (image, label) pairs.
+        calibrate: for a QCFS network and neuron "if": "thresholds" fits thresholds to the data,
+            "bias" fits thresholds and the step-wise bias.
+        calibration_steps: T that the step-wise bias is fitted for.
         levels: L for a network with plain ReLU (default 16).
         per_channel: one threshold a channel (else one a site).
 
@@ -128,13 +132,17 @@ def convert_model(model: nn.Module, neuron: str = "if", attention: str = "accumu
     gm.eval()
     quantised = bool(site_names(gm))
     if quantised:
-        _check_quantised(levels, calibration, neuron, calibrate)
+        _check_quantised(levels, calibration, neuron)
     else:
         _quantise(gm, model, levels, calibration, per_channel, leaf_modules, example_inputs)
     trained = trained_ratio(gm)
     ratio = trained if ratio is None else ratio
     _set_masks(gm, ratio, mask_sites, mask_scaling)
     masked = [name for name in site_names(gm) if _is_masked(gm, name)]
+    fit = Calibration(gm, calibration, calibrate, calibration_steps) if (
+        quantised and calibration is not None) else None
+    if fit is not None:
+        fit.fit_thresholds(gm)
     all_levels = sorted({m.levels for m in gm.modules() if isinstance(m, QCFS)})
     run_passes(gm, conversion_passes(neuron, coding, attention == "per-step", mask_scaling, seed,
                                      gm.meta["leaves"]))
@@ -146,7 +154,10 @@ def convert_model(model: nn.Module, neuron: str = "if", attention: str = "accumu
             "mask_scaling": mask_scaling, "mask_sites": masked, "trained_mask": trained,
             "seed": int(seed), "levels": all_levels[-1], "spike_values": _spike_values(gm),
             "timesteps": None}
-    return SpikingNetwork(gm, info)
+    network = SpikingNetwork(gm, info)
+    if fit is not None:
+        fit.fit_bias(network)
+    return network
 
 
 def _is_masked(gm: fx.GraphModule, site: str) -> bool:
@@ -171,16 +182,13 @@ def _first_images(loader, example_inputs):
     return batches, images if example_inputs is None else example_inputs
 
 
-def _check_quantised(levels, calibration, neuron: str, calibrate: str) -> None:
+def _check_quantised(levels, calibration, neuron: str) -> None:
     if levels is not None:
         raise ValueError(f"levels={levels} was given for a network that has QCFS sites, which keep "
                          "the levels that they were trained with; leave levels out")
     if calibration is not None and neuron != "if":
         raise ValueError(f"neuron {neuron!r} is exact on a QCFS network without calibration; leave "
                          "calibration out, or use neuron='if'")
-    if calibration is not None:
-        raise ValueError(f"calibrate={calibrate!r} of a QCFS network is not available yet; leave "
-                         "calibration out")
 
 
 def _quantise(gm, model, levels, calibration, per_channel, leaf_modules, example_inputs) -> None:

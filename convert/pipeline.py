@@ -14,6 +14,7 @@ from .passes.inactive import remove_inactive
 from .passes.masks import masks_to_seeded
 from .passes.norms import fold_batch_norms, norms_to_affine
 from .passes.sites import qcfs_to_neurons
+from .passes.weights import bake_reparametrisations, split_shared_layers
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +23,11 @@ def conversion_passes(neuron: str, coding: str, per_step_attention: bool, mask_s
                       seed: int, leaves=()) -> list[Callable[[fx.GraphModule], int]]:
     """From a QCFS network in normal form to the graph of a spiking network."""
     return [
+        bake_reparametrisations,
         fold_constants,
         weight_functions_to_modules,
         remove_inactive,
+        split_shared_layers,
         fold_batch_norms,
         norms_to_affine,
         partial(masks_to_seeded, seed=seed, scaling=mask_scaling, frozen=coding == "cumulative"),

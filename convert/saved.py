@@ -25,6 +25,8 @@ TENSORS, DESCRIPTION = "snn.safetensors", "conversion.json"
 _FUNCTION_HOMES = ("torch", "torch.nn.functional", "_operator", "builtins", "math", "torch._C._nn",
                    "torch.functional", "torchvision.ops")
 _CLASS_HOMES = ("torch.nn.", "spikeswap.neurons.", "timm.layers.")
+_ELSEWHERE = {"num_channels": lambda norm: norm.normalized_shape[0],  # timm's LayerNorm2d
+              "affine": lambda norm: norm.elementwise_affine}
 _BUILTINS = {"getattr", "int", "float", "len", "max", "min", "round", "sum", "abs", "slice"}
 
 
@@ -230,6 +232,8 @@ def _constructor_arguments(module: nn.Module) -> dict:
             arguments[name] = {"shape": list(getattr(module, name).shape)}
         elif hasattr(module, name):
             arguments[name] = _encode(getattr(module, name))
+        elif name in _ELSEWHERE:
+            arguments[name] = _encode(_ELSEWHERE[name](module))
         elif parameter.default is parameter.empty:
             raise ValueError(f"{type(module).__name__} keeps no argument {name!r}: it cannot be "
                              "stored")

@@ -6,22 +6,27 @@ what it sees into a `Ledger`. Nothing is assumed about a network beyond that.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
+from ..neurons import SpikingNeuron
 from .alphabet import inspect
 from .contractions import CONTRACTIONS, Contraction, Operand, pairs
 from .ledger import Ledger, Row, Side, Site
 from .modules import Role, role, steps_of, unit_of
+from .nonzero import count_by_unit
 from .other import FREE, OTHER
 from .provenance import (
     ACTIVATIONS,
+    COMPARE,
     CONSTANT,
     PART,
+    ROUND,
     SAME,
     VIEWS,
     Kind,
@@ -30,9 +35,12 @@ from .provenance import (
     get_tag,
     set_tag,
 )
-from .timing import copies_of, steps_after
+from .timing import TAKES_TIME, copies_of, steps_after
 from .twin import Twin
 
+_FIRST_SAMPLE, _SAMPLE = 2**16, 2**12  # elements of a neuron's output that are looked at
+# Analog values stay analog, and as many steps, under all operations but these.
+_RETAGS = COMPARE | ROUND | CONSTANT | TAKES_TIME
 _KNOWN = frozenset({*CONTRACTIONS, *OTHER, *FREE, *SAME, *PART, *CONSTANT, *ACTIVATIONS})
 
 
@@ -67,7 +75,10 @@ class OperationCounter(TorchDispatchMode):
         self.seconds = 0.0
         self._twin = Twin(twin, rate_threshold) if twin else None
         self._run = 0
+        self._turn = 0
+        self._by_place: set[str] = set()
         self._silent = 0
+        self._entered = False
         self._path: list[str] = []
         self._pending: list[tuple] = []
         self._observing = False
@@ -113,8 +124,12 @@ class OperationCounter(TorchDispatchMode):
         set_tag(alias, tag)
         observe = getattr(self.model, "observe", None)
         self._observing = observe is not None
-        with observe(self._node_done) if observe else contextlib.nullcontext(), self:
-            yield alias
+        with observe(self._node_done) if observe else contextlib.nullcontext():
+            self._resume()
+            try:
+                yield alias
+            finally:
+                self._pause()
         self._flush("")
 
     def close(self, images: int, steps: int | None) -> None:
@@ -125,6 +140,19 @@ class OperationCounter(TorchDispatchMode):
         if self._twin:
             self._twin.close(self.ledger, steps or 1)
         self.seconds += time.perf_counter() - start
+
+    def _pause(self) -> None:
+        """Stop seeing operations (at full speed, unless someone else's mode lies on top)."""
+        self._silent += 1
+        if self._silent == 1 and _get_current_dispatch_mode() is self:
+            self.__exit__(None, None, None)
+            self._entered = False
+
+    def _resume(self) -> None:
+        self._silent = max(0, self._silent - 1)
+        if self._silent == 0 and not self._entered:
+            self.__enter__()
+            self._entered = True
 
     # ---- every operation ------------------------------------------------------------------------
 
@@ -163,24 +191,33 @@ class OperationCounter(TorchDispatchMode):
         outs = _tensors(out if isinstance(out, (tuple, list)) else (out,))
         if not outs:
             return
-        tag = derive(name, inputs, self._run)
-        if tag is not None and tag.kind in (Kind.IMAGE, Kind.WEIGHT):
-            tag.key = self._fingerprint(name, args, kwargs)
-        data = [(x, t) for x, t in inputs if t is not None and t.kind is not Kind.WEIGHT]
-        if tag is not None and data:
-            self._place_in_time(name, args, data, outs[0], tag)
+        tag = None if name in _RETAGS else next(
+            (t for _, t in inputs if t is not None and t.kind is Kind.ANALOG), None)
+        if tag is None:
+            tag = self._new_tag(name, args, kwargs, inputs, outs[0])
         constant = tag is not None and tag.kind is Kind.IMAGE and self.spiking
         if not (constant and tag.key in self._seen):
             share = tag.copies if constant else 1
             if name in CONTRACTIONS:
                 for contraction in CONTRACTIONS[name](args, kwargs, outs[0]):
                     self._contract(name, contraction, share, constant)
-            if tag is None or tag.kind is not Kind.WEIGHT:
+            elif tag is None or tag.kind is not Kind.WEIGHT:
                 self._count_other(func, name, args, outs[0], inputs, share)
             if constant:
                 self._seen.add(tag.key)
         for position, x in enumerate(outs):
             self._mark(x, tag, name, position)
+
+    def _new_tag(self, name, args, kwargs, inputs, out: Tensor) -> Tag | None:
+        tag = derive(name, inputs, self._run)
+        if tag is None:
+            return None
+        if tag.kind in (Kind.IMAGE, Kind.WEIGHT):
+            tag.key = self._fingerprint(name, args, kwargs)
+        data = [(x, t) for x, t in inputs if t is not None and t.kind is not Kind.WEIGHT]
+        if data:
+            self._place_in_time(name, args, data, out, tag)
+        return tag
 
     def _place_in_time(self, name, args, data, out, tag: Tag) -> None:
         if tag.kind is Kind.IMAGE:
@@ -188,13 +225,15 @@ class OperationCounter(TorchDispatchMode):
         elif tag.kind is not Kind.WEIGHT:
             tag.steps = steps_after(name, args, data, out)
         x, old = data[0]
-        if tag.kind is Kind.SPIKES and name in SAME and len(data) == 1:
+        same = name in SAME or (name == "expand" and out.numel() == x.numel())
+        if tag.kind is Kind.SPIKES and same and len(data) == 1:
             count = old.nonzero_count(x)
             if count is not None:
                 held = old.spatial
                 fits = (name in VIEWS and held is not None
                         and tuple(out.shape[-len(held[0]):]) == held[0])
-                tag.keep(out, count, held if fits else None)
+                view = out.data_ptr() == x.data_ptr()  # shares the counter of writes
+                tag.keep(x if view else out, count, held if fits else None)
 
     def _mark(self, x: Tensor, tag: Tag | None, name: str, position: int) -> None:
         if tag is None:
@@ -227,8 +266,6 @@ class OperationCounter(TorchDispatchMode):
     # ---- what an operation costs ----------------------------------------------------------------
 
     def _count_other(self, func, name, args, out, inputs, share: int) -> None:
-        if name in CONTRACTIONS:
-            return
         if name in OTHER:
             if out.dtype == torch.bool or out.is_floating_point() or out.is_complex():
                 kind, size = OTHER[name]
@@ -249,7 +286,7 @@ class OperationCounter(TorchDispatchMode):
                   outputs=c.outputs // share)
         for side, is_weight in zip((c.left, c.right), weights, strict=True):
             if is_weight:
-                row.weights += side.tensor.numel()
+                row.weights += _own_elements(side.tensor)
             else:
                 row.inputs += side.tensor.numel() // share
         row.left = self._side(c.left, tags[0])
@@ -275,14 +312,16 @@ class OperationCounter(TorchDispatchMode):
             side.alphabet = inspect(operand.tensor)
             if side.alphabet.analog:
                 return side
+        if tag is not None and isinstance(operand.reach, Tensor):
+            self._by_place |= tag.sources
         side.events = operand.events(tag)
         side.nonzero = operand.nonzero(tag)
         return side
 
-    def _enter(self, key, row: Row, c: Contraction, tags) -> None:
-        self.ledger.add_row(key, row)
+    def _enter(self, key, row: Row, c: Contraction, tags, running: bool = False) -> None:
         if self._twin and not row.image:
-            self._twin.add(key, row, c, tags, once_a_chunk=self._observing)
+            self._twin.add(key, row, c, tags, self._observing, running)
+        self.ledger.add_row(key, row)
 
     # ---- modules --------------------------------------------------------------------------------
 
@@ -290,21 +329,21 @@ class OperationCounter(TorchDispatchMode):
         def hook(module, args):
             self._path.append(name)
             if what is not None:
-                self._silent += 1
+                self._pause()
         return hook
 
     def _after(self, name: str, what: Role | None):
         def hook(module, args, out):
             if self._path:
                 self._path.pop()
-            if what is None or not self._silent:
+            if what is None or not self._silent or not self._run:
                 return
             if self._silent == 1 and isinstance(out, Tensor):  # our own work stays uncounted
                 start = time.perf_counter()
                 tag = self._tag(args[0]) if args and isinstance(args[0], Tensor) else None
                 self._whole(name, what, module, tag, out)
                 self.seconds += time.perf_counter() - start
-            self._silent -= 1
+            self._resume()
         return hook
 
     def _whole(self, name: str, what: Role, module, tag: Tag | None, out: Tensor) -> None:
@@ -329,18 +368,40 @@ class OperationCounter(TorchDispatchMode):
         steps = steps_of(module, out) or (max(tag.steps, tag.copies) if tag else 0)
         new = Tag(Kind.SPIKES, self._run, frozenset((name,)), steps=steps)
         site = Site(updates=out.numel())
-        if out.dim() >= 4:  # a map: counts by place serve a convolution behind it
-            operand = Operand(out, torch.ones(out.shape[-2:], dtype=torch.int64), 0)
-            site.spikes = operand.events(new)
-        else:
-            site.spikes = Operand(out, 1, 0).nonzero(new)
-        if self._run == 1 or name not in self.ledger.sites:  # each neuron is looked at in full once
-            site.alphabet = inspect(out, unit_of(module, out))
+        proven = self._count_spikes(name, module, site, new, out)
+        if not proven or name not in self.ledger.sites:
+            site.alphabet = inspect(self._sample(name, out), unit_of(module, out))
         set_tag(out, new)
         self.ledger.add_site(name, site)
         self.ledger.other["neuron charge"] += site.updates
         self.ledger.other["neuron compare"] += site.updates
         self.ledger.other["neuron reset"] += site.spikes
+
+    def _count_spikes(self, name: str, module, site: Site, tag: Tag, out: Tensor) -> bool:
+        """Count what a neuron sent, by place if a convolution behind it asks for that.
+
+        Returns whether the sums prove that it sent nothing but 0 and its unit.
+        """
+        places = tuple(out.shape[-2:]) if out.dim() >= 4 and name in self._by_place else None
+        if isinstance(module, SpikingNeuron) and module.alphabet == [0, 1]:
+            found = count_by_unit(out, module.unit, module.axis, places)
+            if found is not None:
+                site.spikes, by_place = found
+                tag.keep(out, site.spikes, None if places is None else (places, by_place))
+                return True
+        reach = 1 if places is None else torch.ones(places, dtype=torch.int64)
+        site.spikes = Operand(out, reach, 0).events(tag)
+        return False
+
+    def _sample(self, name: str, out: Tensor) -> Tensor:
+        """Rows of a neuron's output to look at: many at first, then others in each call."""
+        size = _FIRST_SAMPLE if name not in self.ledger.sites else _SAMPLE
+        if out.numel() <= size:
+            return out
+        rows = max(1, size * out.shape[0] // out.numel())
+        self._turn += 1
+        first = self._turn * 7919 % (out.shape[0] - rows + 1)
+        return out[first:first + rows]
 
     # ---- nodes of a converted network -----------------------------------------------------------
 
@@ -349,20 +410,19 @@ class OperationCounter(TorchDispatchMode):
         if not self._pending:
             return
         start = time.perf_counter()
-        self._silent += 1
-        if node.op == "call_module":
-            self._flush(str(node.target))
-        else:
-            path = node.meta.get("module_path", "")
-            self._flush(f"{path} ({node.name})" if path else node.name)
-        self._silent -= 1
+        self._pause()
+        path = node.meta.get("module_path", "").split("@")[0]
+        name = f"{path} ({node.name})" if path else node.name
+        running = getattr(node.meta.get("domain"), "value", "") == "running"
+        self._flush(str(node.target) if node.op == "call_module" else name, running)
+        self._resume()
         self.seconds += time.perf_counter() - start
 
-    def _flush(self, name: str) -> None:
+    def _flush(self, name: str, running: bool = False) -> None:
         pending, self._pending = self._pending, []
         for number, (key, row, c, tags) in enumerate(pending):
             row.name = name or row.name
-            self._enter((name, number) if name else key, row, c, tags)
+            self._enter((name, number) if name else key, row, c, tags, running)
 
 
 def _tensors(values) -> list[Tensor]:
@@ -374,3 +434,8 @@ def _tensors(values) -> list[Tensor]:
         elif isinstance(value, (tuple, list)):
             found.extend(v for v in value if isinstance(v, Tensor))
     return found
+
+
+def _own_elements(x: Tensor) -> int:
+    """Elements without those that an expansion repeats."""
+    return math.prod(n for n, stride in zip(x.shape, x.stride(), strict=True) if stride)

@@ -6,6 +6,7 @@ from .provenance import Kind, Tag
 
 _TAKE_ONE = frozenset(("select", "unbind"))
 _TAKE_SOME = frozenset(("slice", "split", "split_with_sizes", "narrow", "chunk"))
+TAKES_TIME = _TAKE_ONE | _TAKE_SOME | {"stack", "cat"}  # may change how many steps there are
 
 
 def _axis(args: tuple, position: int, dim: int) -> int:

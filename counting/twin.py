@@ -53,12 +53,13 @@ class Twin:
         self.unknown = ""
 
     def add(self, key: tuple, row, c: Contraction, tags: list[Tag | None],
-            once_a_chunk: bool) -> None:
+            once_a_chunk: bool, running: bool = False) -> None:
         """One call of an operation.
 
         Args:
             once_a_chunk: the key names a place in a converted network, called once a chunk of
                 steps; otherwise calls with several steps are different places.
+            running: the operands are running values, of which the last one counts.
         """
         if self.how == "activations":
             row.activations += _nonzero_reach(c, c.left.tensor, c.right.tensor, tags)
@@ -73,7 +74,7 @@ class Twin:
             self.calls[key] = self.calls.get(key, 0) + 1
             key = (*key, "call", self.calls[key])
         spikes = all(tag is not None and tag.kind is Kind.SPIKES for tag in data)
-        left, right = (self._sum(side.tensor, tag, steps)
+        left, right = (self._sum(side.tensor, tag, steps, running)
                        for side, tag in zip((c.left, c.right), tags, strict=True))
         held = self.held.get(key)
         if held is None:
@@ -83,12 +84,16 @@ class Twin:
             return
         for name, new in (("left", left), ("right", right)):
             old = getattr(held, name)
-            if old is not None and new is not None and old.shape == new.shape:
+            if running:
+                setattr(held, name, new)
+            elif old is not None and new is not None and old.shape == new.shape:
                 old += new
 
-    def _sum(self, x: Tensor, tag: Tag | None, steps: int) -> Tensor | None:
+    def _sum(self, x: Tensor, tag: Tag | None, steps: int, running: bool) -> Tensor | None:
         if tag is not None and tag.kind is Kind.WEIGHT:
             return None
+        if running:
+            return x.reshape(steps, -1)[-1].clone()
         signed = self.how == "levels" or tag is None or tag.kind is not Kind.SPIKES
         return sum_over_steps(x, steps if x.numel() % steps == 0 else 1, signed)
 

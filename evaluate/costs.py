@@ -51,7 +51,8 @@ def _put_spiking(record: Described, totals: Totals, kind: str, silent: str) -> N
         return
     per_synapse = None if silent or not totals.synapses else totals.acs / totals.synapses
     record.put("spikes_per_synapse", per_synapse, silent or "no synapses lie behind spikes")
-    record.put("firing_rate", totals.firing_rate or None, "the model's neurons are of no known class")
+    record.put("firing_rate", totals.firing_rate or None,
+               "the model's neurons are of no known class")
     record.put("rate_times_operations", None if silent else totals.rate_estimate, silent or "-")
     record.put("spike_driven_share", totals.spike_driven_share, "there are no weight layers")
 

@@ -27,7 +27,8 @@ class Described(dict):
 def describe(model, kind: str, timesteps: int | None, totals: Totals | None) -> Described:
     """The part of a record that says what was evaluated."""
     out = Described()
-    parameters = sum(p.numel() for p in model.parameters()) if isinstance(model, nn.Module) else None
+    module = isinstance(model, nn.Module)
+    parameters = sum(p.numel() for p in model.parameters()) if module else None
     out.put("parameters", parameters, "the model is no torch module")
     out.put("timesteps", timesteps, "an ANN has no time steps")
     if kind == "converted":

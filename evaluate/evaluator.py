@@ -42,7 +42,7 @@ class _Run:
 def evaluate(model, loader, timesteps: int | Sequence[int] | None = None,
              energy: str | EnergyModel = "45nm-fp32", ann=None, name: str | None = None,
              run: str | None = None, chunk: int | None = None, limit: int | None = None,
-             first_index: int = 0, count: bool = True, check_independence: bool = True,
+             first_index: int | None = None, count: bool = True, check_independence: bool = True,
              early_exit: float | None = None, progress: bool = False, device=None) -> dict:
     """Evaluate an ANN, a converted network or anybody's spiking network.
 
@@ -58,7 +58,8 @@ def evaluate(model, loader, timesteps: int | Sequence[int] | None = None,
         name, run: what the record calls the model (default: its class) and where it comes from.
         chunk: steps that a converted network runs as one batch.
         limit: at most so many images (of this process).
-        first_index: number of the loader's first image in the data set (masks belong to numbers).
+        first_index: number of the first image in the data set, to which its masks belong (default:
+            the loader's own `first_index`, else 0).
         count: count operations.
         check_independence: see whether an image's answer depends on its company.
         early_exit: confidence at which an image stops, for the average T.
@@ -79,6 +80,7 @@ def evaluate(model, loader, timesteps: int | Sequence[int] | None = None,
     if early_exit is not None and not 0 < early_exit <= 1:
         raise ValueError(f"early_exit {early_exit} must lie in (0, 1]: a confidence, e.g. 0.95")
     caller = Caller(model, steps, None if chunk is None else _whole("chunk", chunk))
+    first_index = getattr(loader, "first_index", 0) if first_index is None else first_index
     place = torch.device(device) if device is not None else device_of(model)
     with prepared(model, ann, device=device):
         batches = _batches(loader, limit, place)

@@ -12,11 +12,40 @@ import torch
 from torch import fx, nn
 
 from ..neurons import QCFS, ClippedReLU
-from .operations import function_name, module_of
+from .errors import Offence, UnconvertibleError
+from .operations import DROPOUTS, function_name, module_of
 from .surgery import add_module, attribute, call_module_after, calls, finish, set_module
-from .tracer import trace
+from .tracer import remove_hooks, trace
 
 log = logging.getLogger(__name__)
+
+
+def plain_arguments(gm: fx.GraphModule) -> int:
+    """input= and other= come first and second; x + alpha * y is written as a product and a sum."""
+    changed = 0
+    for node in list(gm.graph.nodes):
+        if node.op == "call_module" and not node.args and node.kwargs:
+            first, *rest = node.kwargs.values()
+            node.args, node.kwargs = (first, *rest), {}
+            changed += 1
+        if node.op not in ("call_function", "call_method"):
+            continue
+        for key in ("input", "tensors", "other", "mat2"):
+            if key in node.kwargs:
+                kwargs = dict(node.kwargs)
+                node.args, node.kwargs = (*node.args, kwargs.pop(key)), kwargs
+                changed += 1
+        alpha = node.kwargs.get("alpha", 1)
+        if alpha != 1 and function_name(node) in ("add", "sub", "add_", "sub_", "subtract"):
+            with gm.graph.inserting_before(node):
+                scaled = (gm.graph.call_function(torch.mul, (node.args[1], alpha))
+                          if isinstance(node.args[1], fx.Node) else node.args[1] * alpha)
+            if isinstance(scaled, fx.Node):
+                scaled.meta = dict(node.args[1].meta)
+            node.args = (node.args[0], scaled)
+            node.kwargs = {k: v for k, v in node.kwargs.items() if k != "alpha"}
+            changed += 1
+    return finish(gm, changed)
 
 
 def drop_assertions(gm: fx.GraphModule) -> int:
@@ -43,6 +72,7 @@ def in_place_to_plain(gm: fx.GraphModule) -> int:
         if not in_place or not node.args or not isinstance(node.args[0], fx.Node):
             continue
         changed += 1
+        _check_aliases(gm, node, order)
         node.args[0].replace_all_uses_with(
             node, delete_user_cb=lambda user, n=node: order[user] > order[n],
             propagate_meta=False)
@@ -58,6 +88,42 @@ def in_place_to_plain(gm: fx.GraphModule) -> int:
         elif hasattr(torch, name.rstrip("_")):
             node.target = getattr(torch, name.rstrip("_"))
     return finish(gm, changed)
+
+
+_VIEWS = set("""view reshape flatten unflatten permute transpose t swapaxes movedim squeeze unsqueeze
+chunk split tensor_split unbind narrow select getitem expand expand_as view_as detach contiguous to
+float double unfold diagonal""".split())
+
+
+def _is_view(gm: fx.GraphModule, node: fx.Node) -> bool:
+    module = module_of(gm, node)
+    if module is not None:
+        return isinstance(module, (nn.Identity, nn.Flatten, nn.Unflatten, *DROPOUTS))
+    return node.op in ("call_function", "call_method") and function_name(node) in _VIEWS
+
+
+def _check_aliases(gm: fx.GraphModule, node: fx.Node, order: dict[fx.Node, int]) -> None:
+    """Refuse a change in place that another view of the same memory shows to a later reader."""
+    family, front = {node.args[0]}, [node.args[0]]
+    while front:
+        member = front.pop()
+        near = [user for user in member.users if _is_view(gm, user) and user.args[0] is member]
+        if _is_view(gm, member):
+            near.append(member.args[0])
+        for other in near:
+            if other not in family and other.op not in ("get_attr", "placeholder"):
+                family.add(other)
+                front.append(other)
+    family.discard(node.args[0])
+    for member in family:
+        if order.get(member, -1) > order[node]:
+            continue  # made after the change
+        for user in member.users:
+            if order[user] > order[node] and user not in family:
+                raise UnconvertibleError([Offence(
+                    node.meta.get("module_path", "").split("@")[0] or str(node.target),
+                    "changes a tensor in place of which another view is read later",
+                    node.meta.get("source"), "write it without in-place operations")])
 
 
 def _argument(node: fx.Node, place: int, key: str, default=None):
@@ -139,7 +205,7 @@ def _constant(gm: fx.GraphModule, value):
 def _weight_module(gm: fx.GraphModule, node: fx.Node, name: str) -> nn.Module | None:
     weight = _constant(gm, _argument(node, 1, "weight"))
     bias = _constant(gm, _argument(node, 2, "bias"))
-    if weight is ... or bias is ...:
+    if weight is ... or bias is ... or len(node.all_input_nodes) > 2 + (bias is not None):
         return None
     if name == "linear":
         module = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
@@ -178,8 +244,8 @@ def split_fused_norms(gm: fx.GraphModule) -> int:
     changed = 0
     for node, module in calls(gm, nn.modules.batchnorm._BatchNorm):
         act = getattr(module, "act", None)
-        if not isinstance(act, nn.Module):
-            continue
+        if not isinstance(act, nn.Module) or type(module).__module__.startswith("torch.nn"):
+            continue  # a torch norm only carries an activation that was split off before
         plain = nn.BatchNorm2d(module.num_features, module.eps, module.momentum, module.affine,
                                module.track_running_stats)
         plain.load_state_dict({k: v for k, v in module.state_dict().items() if "." not in k})
@@ -214,8 +280,30 @@ def split_shared_activations(gm: fx.GraphModule, types: tuple[type, ...]) -> int
 def normal_form(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphModule:
     """Trace a model and bring it into normal form; numbers and the caller's model stay as they are."""
     gm = trace(model, leaf_modules, example_inputs)
-    steps = [drop_assertions, in_place_to_plain, functions_to_modules, split_fused_norms,
+    steps = [drop_assertions, plain_arguments, in_place_to_plain, functions_to_modules, split_fused_norms,
              lambda g: split_shared_activations(g, (nn.ReLU, nn.Hardtanh, QCFS, ClippedReLU))]
     for step in steps:
         step(gm)
+    _check_numbers(model, gm)
     return gm
+
+
+@torch.no_grad()
+def _check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
+    """Refuse a graph that does not compute what the model does on an example of noise."""
+    if gm.meta["example"] is None:
+        return
+    generator = torch.Generator().manual_seed(0)
+    example = gm.meta["example"]
+    noise = torch.randn(example.shape, generator=generator, dtype=example.dtype).to(example.device)
+    original = copy.deepcopy(model).eval()
+    remove_hooks(original)
+    expected, got = original(noise.clone()), gm.eval()(noise.clone())
+    if not isinstance(expected, torch.Tensor) or not isinstance(got, torch.Tensor):
+        return
+    if not torch.allclose(got, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max() + 1e-9)):
+        worst = float((got - expected).abs().max())
+        raise UnconvertibleError([Offence(
+            "(the whole model)", f"tracing changed its numbers (by up to {worst:.3g})", None,
+            "it may be random in eval mode, change tensors in place through a view, or keep state; "
+            "make it a pure function of the image")])

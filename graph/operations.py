@@ -103,6 +103,8 @@ _FUNCTIONS = {**dict((n, Kind.SIZE) for n in _SIZE), **dict(_NAMED),
 _CREATE = {torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.empty,
            torch.zeros_like, torch.ones_like, torch.full_like, torch.eye, torch.meshgrid}
 
+_CREATE_METHODS = {"new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like"}
+
 
 def function_name(node: fx.Node) -> str:
     """Plain name of a call_function or call_method node: "conv2d", "add", "softmax"."""
@@ -125,7 +127,8 @@ def reads_size(node: fx.Node) -> bool:
 
 def creates(node: fx.Node) -> bool:
     """torch.zeros and the like: a tensor made of sizes."""
-    return node.op == "call_function" and node.target in _CREATE
+    return (node.op == "call_function" and node.target in _CREATE
+            or node.op == "call_method" and node.target in _CREATE_METHODS)
 
 
 def module_of(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
@@ -150,7 +153,7 @@ def classify(graph_module: fx.GraphModule, node: fx.Node, leaves=()) -> tuple[Ki
     module = module_of(graph_module, node)
     if module is not None:
         return _classify_module(module, node.target in leaves)
-    if node.target in _CREATE or node.target in (getattr, math.ceil, math.floor, int, float):
+    if creates(node) or node.target in (getattr, math.ceil, math.floor, int, float):
         return Kind.SIZE, ""
     if is_max_pool(node):
         return Kind.NONLINEAR, ""

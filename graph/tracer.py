@@ -63,6 +63,40 @@ class _Value(fx.Proxy):
         return super().__iter__()
 
 
+    def __getattr__(self, name):
+        return _ValueAttribute(self, name)
+
+    def __iadd__(self, other):
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other):
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other):
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other):
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+
+
+class _ValueAttribute(_Value):
+    """x.name: a method if it is called, else a node of its own."""
+
+    def __init__(self, root: fx.Proxy, name: str):
+        self.root, self.attribute, self.tracer = root, name, root.tracer
+        self._node: fx.Node | None = None
+
+    @property
+    def node(self) -> fx.Node:
+        if self._node is None:
+            self._node = self.tracer.create_proxy(
+                "call_function", getattr, (self.root, self.attribute), {}).node
+        return self._node
+
+    def __call__(self, *args, **kwargs):
+        return self.tracer.create_proxy("call_method", self.attribute, (self.root, *args), kwargs)
+
+
 class ShapeTracer(fx.Tracer):
     """Traces a model that is in eval mode; see the module's docstring.
 
@@ -152,7 +186,11 @@ class ShapeTracer(fx.Tracer):
         value = self.known(proxy)
         if isinstance(value, torch.Tensor) and not _only_from_sizes(proxy.node):
             raise fx.proxy.TraceError("control flow depends on the values of a tensor")
-        self.fixed_image_size = True
+        if _depends_on_batch(proxy.node):
+            raise fx.proxy.TraceError("the batch size is turned into a number; use -1 for the batch "
+                                      "axis, as in view(-1, ...)")
+        if not _asks_rank_only(proxy.node):
+            self.fixed_image_size = True
         return value
 
 
@@ -172,6 +210,29 @@ def _only_from_sizes(node: fx.Node) -> bool:
 def _is_size(node: fx.Node) -> bool:
     return (node.target in ("size", "dim", "numel")
             or (node.target is getattr and node.args[1] in ("shape", "ndim")))
+
+
+def _depends_on_batch(node: fx.Node) -> bool:
+    """Whether a number comes from the size of axis 0 of something that depends on the image."""
+    if _is_size(node):
+        if not _depends_on_image(node.args[0]):
+            return False
+        return node.target == "numel" or (node.target == "size" and len(node.args) > 1
+                                          and node.args[1] == 0)
+    if node.target is operator.getitem and _is_size(node.args[0]):
+        tensor = node.args[0].args[0]
+        return node.args[1] == 0 and _depends_on_image(tensor)
+    return any(_depends_on_batch(n) for n in node.all_input_nodes)
+
+
+def _asks_rank_only(node: fx.Node) -> bool:
+    if _is_size(node):
+        return node.target == "dim" or (node.target is getattr and node.args[1] == "ndim")
+    return all(map(_asks_rank_only, node.all_input_nodes)) and bool(node.all_input_nodes)
+
+
+def _depends_on_image(node: fx.Node) -> bool:
+    return node.op == "placeholder" or any(map(_depends_on_image, node.all_input_nodes))
 
 
 def _user_frame() -> tuple[str, int] | None:
@@ -245,14 +306,11 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     remove_hooks(model)
     if isinstance(example_inputs, (tuple, list)):
         example_inputs = example_inputs[0]
-    example = (guess_example(model) if example_inputs is None
-               else _like(model, example_inputs[:2].detach()))
-    try:
-        tracer, graph = _trace(model, leaf_modules, example)
-    except UnconvertibleError:
-        if example is not None or (example := _usual_image(model)) is None:
-            raise
-        tracer, graph = _trace(model, leaf_modules, example)
+    if example_inputs is not None:
+        examples = [_like(model, example_inputs[:2].detach())]
+    else:
+        examples = [e for e in (guess_example(model),) if e is not None] + [None, _usual_image]
+    example, tracer, graph = _first_that_traces(model, leaf_modules, examples)
     meta = {key: node.meta for key, node in ((n.name, n) for n in graph.nodes)}
     module = fx.GraphModule(model, graph, type(model).__name__)
     for node in module.graph.nodes:
@@ -264,14 +322,21 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     return module
 
 
-def _trace(model: nn.Module, leaf_modules, example) -> tuple[ShapeTracer, fx.Graph]:
-    tracer = ShapeTracer(leaf_modules, example)
-    try:
-        with torch.no_grad():
-            return tracer, tracer.trace(model)
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NameError,
-            LookupError, NotImplementedError, AssertionError) as error:
-        raise _explain(error, tracer) from error
+def _first_that_traces(model: nn.Module, leaf_modules, examples: list):
+    """(example, tracer, graph) of the first example that works; the first failure otherwise."""
+    failure = None
+    for example in examples:
+        example = example(model) if callable(example) else example
+        tracer = ShapeTracer(leaf_modules, example)
+        try:
+            with torch.no_grad():
+                return example, tracer, tracer.trace(model)
+        except UnconvertibleError:
+            raise
+        except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NameError,
+                LookupError, NotImplementedError, AssertionError) as error:
+            failure = failure or (_explain(error, tracer, given=len(examples) == 1), error)
+    raise failure[0] from failure[1]
 
 
 def _usual_image(model: nn.Module) -> torch.Tensor | None:
@@ -282,19 +347,20 @@ def _usual_image(model: nn.Module) -> torch.Tensor | None:
     return _like(model, torch.zeros(1, first.in_channels, 224, 224))
 
 
-def _explain(error: Exception, tracer: ShapeTracer) -> UnconvertibleError:
+def _explain(error: Exception, tracer: ShapeTracer, given: bool) -> UnconvertibleError:
     """A tracing failure in the user's terms."""
     frames = [f for f in traceback.extract_tb(error.__traceback__)
               if not any(part in f.filename for part in _FRAMEWORK)]
     path = next(reversed(tracer.module_stack), "") if tracer.module_stack else ""
     place = frames[-1] if frames else None
     line = linecache.getline(place.filename, place.lineno).strip() if place else ""
-    if tracer.example is None:
+    if not given:
         remedy = ("give example_inputs=images, so that control flow on shapes can be followed, or "
-                  f"mark the module as a leaf: leaf_modules=[{path!r}]")
+                  f"mark the module as a leaf: leaf_modules=[{path.split('@')[0]!r}]")
     else:
         remedy = (f"rewrite the line without a decision on tensor values, or mark the module as a "
-                  f"leaf: leaf_modules=[{path!r}]")
+                  f"leaf: leaf_modules=[{path.split('@')[0]!r}]")
     return UnconvertibleError([Offence(
-        path or "(the model itself)", f"cannot be traced: {error}; line: {line}",
+        path.split("@")[0] or "(the model itself)",
+        f"cannot be traced: {str(error) or type(error).__name__}; line: {line}",
         (place.filename, place.lineno) if place else None, remedy)])

@@ -7,6 +7,7 @@ Time is the first axis everywhere behind the input: `[T, B, ...]`. Layers withou
 import logging
 import re
 from functools import partial
+from numbers import Integral
 
 import torch
 from spikingjelly.activation_based import base, surrogate
@@ -17,12 +18,15 @@ from .spiking_nodes import IFNode, LIFNode, ParametricLIFNode
 logger = logging.getLogger(__name__)
 
 NEURONS = ("lif", "plif", "if")
-GRADIENTS = {"sigmoid": partial(surrogate.Sigmoid, alpha=4.0),
-             "atan": partial(surrogate.ATan, alpha=2.0)}
+GRADIENTS = {
+    "sigmoid": partial(surrogate.Sigmoid, alpha=4.0),
+    "atan": partial(surrogate.ATan, alpha=2.0),
+}
 
 
-def spiking_neuron(kind: str = "lif", tau: float = 2.0, threshold: float = 1.0,
-                   gradient: str = "sigmoid") -> base.MemoryModule:
+def spiking_neuron(
+    kind: str = "lif", tau: float = 2.0, threshold: float = 1.0, gradient: str = "sigmoid"
+) -> base.MemoryModule:
     """A SpikingJelly neuron for `[T, B, ...]`: hard reset to 0, detached, fires at v >= threshold.
 
     Args:
@@ -32,8 +36,12 @@ def spiking_neuron(kind: str = "lif", tau: float = 2.0, threshold: float = 1.0,
         threshold: the membrane value that fires.
         gradient: surrogate of the step's gradient, "sigmoid" (alpha 4) or "atan" (alpha 2).
     """
-    shared = dict(v_threshold=float(threshold), v_reset=0.0, step_mode="m",
-                  surrogate_function=GRADIENTS[gradient]())
+    shared = {
+        "v_threshold": float(threshold),
+        "v_reset": 0.0,
+        "step_mode": "m",
+        "surrogate_function": GRADIENTS[gradient](),
+    }
     if kind == "if":
         return IFNode(**shared)
     if kind not in NEURONS:
@@ -85,8 +93,7 @@ class DirectNetwork(nn.Module):
 
     def __init__(self, timesteps: int = 4):
         super().__init__()
-        if not (isinstance(timesteps, int) and timesteps >= 1):
-            raise ValueError(f"timesteps is {timesteps!r}; it must be a whole number from 1 on")
+        check_positive(timesteps=timesteps)
         self.timesteps = timesteps
 
     def _step_logits(self, frames_TBCHW: torch.Tensor) -> torch.Tensor:
@@ -111,16 +118,20 @@ class DirectNetwork(nn.Module):
 
     def frames(self, images: torch.Tensor, timesteps: int | None = None) -> torch.Tensor:
         """`[T, B, C, H, W]` from images or event frames (a view, nothing is copied)."""
-        if timesteps is not None and timesteps < 1:
-            raise ValueError(f"timesteps is {timesteps}; it must be at least 1")
+        if timesteps is not None:
+            check_positive(timesteps=timesteps)
         if images.dim() == 4:
             return images.expand(timesteps or self.timesteps, *images.shape)
         if images.dim() != 5:
-            raise ValueError(f"images have shape {tuple(images.shape)}; give [B, C, H, W], "
-                             f"or event frames as [B, T, C, H, W]")
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}; give [B, C, H, W], "
+                f"or event frames as [B, T, C, H, W]"
+            )
         if timesteps is not None and timesteps > images.shape[1]:
-            raise ValueError(f"timesteps is {timesteps}, but these event frames hold "
-                             f"{images.shape[1]} steps; cut the events into more frames")
+            raise ValueError(
+                f"timesteps is {timesteps}, but these event frames hold "
+                f"{images.shape[1]} steps; cut the events into more frames"
+            )
         return images.transpose(0, 1)[:timesteps]
 
     def spiking_neurons(self) -> list[base.MemoryModule]:
@@ -140,21 +151,35 @@ class DirectNetwork(nn.Module):
 
     def unused_keys(self) -> list[str]:
         """State-dict keys that are kept because checkpoints hold them, and never used."""
-        return [key for key in self.state_dict()
-                if any(re.fullmatch(pattern, key) for pattern in self.UNUSED_KEYS)]
+        return [
+            key
+            for key in self.state_dict()
+            if any(re.fullmatch(pattern, key) for pattern in self.UNUSED_KEYS)
+        ]
 
     def parameter_counts(self) -> dict[str, int]:
         """`all` parameters as instantiated, and those that are `used` by the forward."""
         unused = set(self.unused_keys())
         sizes = {name: parameter.numel() for name, parameter in self.named_parameters()}
-        return {"all": sum(sizes.values()),
-                "used": sum(size for name, size in sizes.items() if name not in unused)}
+        return {
+            "all": sum(sizes.values()),
+            "used": sum(size for name, size in sizes.items() if name not in unused),
+        }
 
 
-def check_divides(what: str, value: int, divisor: int, why: str) -> None:
+def check_positive(**numbers: int) -> None:
+    """Raise a `ValueError` for a number that is not a whole number from 1 on."""
+    for name, value in numbers.items():
+        if not (isinstance(value, Integral) and value >= 1):
+            raise ValueError(f"{name} is {value!r}; it must be a whole number from 1 on")
+
+
+def check_divides(name: str, value: int, divisor: int, why: str) -> None:
     """Raise a `ValueError` that says which values near `value` are possible."""
-    if value < 1 or value % divisor:
+    check_positive(**{name: value})
+    if value % divisor:
         below = value // divisor * divisor
-        near = [str(number) for number in (below, below + divisor) if number > 0]
-        raise ValueError(f"{what} is {value}, but {why}; it must be a multiple of {divisor}, "
-                         f"for example {' or '.join(near)}")
+        near = " or ".join(str(number) for number in (below, below + divisor) if number)
+        raise ValueError(
+            f"{name} is {value}, but {why}; it must be a multiple of {divisor}, for example {near}"
+        )

@@ -12,10 +12,12 @@ from .direct import DirectNetwork
 
 WRAPPERS = ("state_dict", "model")  # of timm's files; of SpikingResformer's and the DVS files
 PREFIX = "module."  # of DistributedDataParallel
+SHOWN = 12  # differing keys that an error spells out
 
 
-def direct_state_dict(model: DirectNetwork,
-                      raw_state_dict: Mapping) -> tuple[dict[str, torch.Tensor], list[str]]:
+def direct_state_dict(
+    model: DirectNetwork, raw_state_dict: Mapping
+) -> tuple[dict[str, torch.Tensor], list[str]]:
     """(state dict that fits `model` strictly, its keys that the network never uses).
 
     Args:
@@ -24,7 +26,7 @@ def direct_state_dict(model: DirectNetwork,
             `state_dict` or `model`. Half-precision buffers are cast to the model's precision.
 
     Raises:
-        ValueError: a key is missing, unknown or of another shape; all of them are named.
+        ValueError: a key is missing, unknown or of another shape.
     """
     raw = {_strip(key): value for key, value in _unwrap(raw_state_dict).items()}
     own = model.state_dict()
@@ -38,14 +40,19 @@ def direct_state_dict(model: DirectNetwork,
         if not isinstance(value, torch.Tensor):
             problems.append(f"no tensor: {key} is a {type(value).__name__}")
         elif value.shape != expected.shape:
-            problems.append(f"other shape: {key} is {tuple(value.shape)}, "
-                            f"the model has {tuple(expected.shape)}")
+            problems.append(
+                f"other shape: {key} is {tuple(value.shape)}, the model has {tuple(expected.shape)}"
+            )
         else:
             state_dict[key] = value.to(expected.dtype)
     if problems:
-        raise ValueError(f"this checkpoint does not fit {type(model).__name__}, {len(problems)} of "
-                         f"its keys differ:\n  " + "\n  ".join(problems) + "\nbuild the variant that "
-                         "it was saved from (create_model's overrides and num_classes)")
+        more = len(problems) - SHOWN
+        shown = "; ".join(problems[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        raise ValueError(
+            f"the checkpoint does not fit this {type(model).__name__}: {shown}. Build "
+            f"the variant that it was saved from (create_model's overrides, "
+            f"num_classes=)"
+        )
     return state_dict, model.unused_keys()
 
 
@@ -59,5 +66,5 @@ def _unwrap(raw: Mapping) -> Mapping:
 
 def _strip(key: str) -> str:
     while key.startswith(PREFIX):
-        key = key[len(PREFIX):]
+        key = key[len(PREFIX) :]
     return key

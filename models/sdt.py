@@ -10,7 +10,14 @@ import re
 import torch
 from torch import nn
 
-from .direct import DirectNetwork, check_divides, norm_over_time, over_time, spiking_neuron
+from .direct import (
+    DirectNetwork,
+    check_divides,
+    check_positive,
+    norm_over_time,
+    over_time,
+    spiking_neuron,
+)
 from .registry import near_names, register
 
 SDT_NEURONS = ("lif", "plif")
@@ -147,22 +154,51 @@ class SpikeDrivenTransformer(DirectNetwork):
         neuron: "lif" or "plif".
     """
 
-    UNUSED_KEYS = (r"block\.\d+\.attn\.talking_heads\.weight", r"block\.\d+\.attn\.attn_lif\.w",
-                   r"patch_embed\.rpe_lif\.w")
+    UNUSED_KEYS = (
+        r"block\.\d+\.attn\.talking_heads\.weight",
+        r"block\.\d+\.attn\.attn_lif\.w",
+        r"patch_embed\.rpe_lif\.w",
+    )
 
-    def __init__(self, num_classes: int = 10, img_size: int = 32, in_chans: int = 3,
-                 embed_dim: int = 256, depth: int = 2, num_heads: int = 8, mlp_ratio: float = 4,
-                 timesteps: int = 4, tau: float = 2.0, pooling_stat: str = "0011",
-                 dvs_mode: bool = False, tet: bool = False, neuron: str = "lif"):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        img_size: int = 32,
+        in_chans: int = 3,
+        embed_dim: int = 256,
+        depth: int = 2,
+        num_heads: int = 8,
+        mlp_ratio: float = 4,
+        timesteps: int = 4,
+        tau: float = 2.0,
+        pooling_stat: str = "0011",
+        dvs_mode: bool = False,
+        tet: bool = False,
+        neuron: str = "lif",
+    ):
         super().__init__(timesteps)
-        if not re.fullmatch("[01]{4}", str(pooling_stat)):
-            raise ValueError(f"pooling_stat is {pooling_stat!r}; it takes four digits 0 or 1, "
-                             f"a text such as '1111' (ImageNet) or '0011' (CIFAR)")
+        if not (isinstance(pooling_stat, str) and re.fullmatch("[01]{4}", pooling_stat)):
+            raise ValueError(
+                f"pooling_stat is {pooling_stat!r}; it takes a text of four digits "
+                f"0 or 1, such as '1111' (ImageNet) or '0011' (CIFAR)"
+            )
         if neuron not in SDT_NEURONS:
             raise ValueError(f"unknown neuron {neuron!r}; {near_names(neuron, SDT_NEURONS)}")
+        hidden = int(embed_dim * mlp_ratio)
+        check_positive(
+            num_classes=num_classes,
+            in_chans=in_chans,
+            depth=depth,
+            num_heads=num_heads,
+            hidden_channels_of_the_mlp=hidden,
+        )
         halvings = pooling_stat.count("1")
-        check_divides("img_size", img_size, 2 ** halvings,
-                      f"pooling_stat {pooling_stat!r} halves the image {halvings} times")
+        check_divides(
+            "img_size",
+            img_size,
+            2**halvings,
+            f"pooling_stat {pooling_stat!r} halves the image {halvings} times",
+        )
         check_divides("embed_dim", embed_dim, 8, "the tokenizer starts at embed_dim / 8 channels")
         check_divides("embed_dim", embed_dim, num_heads, f"it is split over {num_heads} heads")
 
@@ -171,9 +207,9 @@ class SpikeDrivenTransformer(DirectNetwork):
 
         self.img_size, self.tet = img_size, tet
         self.patch_embed = Tokenizer(in_chans, embed_dim, pooling_stat, make_neuron)
-        hidden = int(embed_dim * mlp_ratio)
-        self.block = nn.ModuleList(Block(embed_dim, num_heads, hidden, dvs_mode, make_neuron)
-                                   for _ in range(depth))
+        self.block = nn.ModuleList(
+            Block(embed_dim, num_heads, hidden, dvs_mode, make_neuron) for _ in range(depth)
+        )
         self.head_lif = make_neuron()
         self.head = nn.Linear(embed_dim, num_classes)
         for module in self.modules():
@@ -189,7 +225,7 @@ class SpikeDrivenTransformer(DirectNetwork):
         return over_time(self.head_lif(x.flatten(3).mean(3)), self.head)
 
 
-_IMAGENET = dict(img_size=224, pooling_stat="1111")
+_IMAGENET = {"img_size": 224, "pooling_stat": "1111"}
 register(
     SpikeDrivenTransformer,
     sdt={},
@@ -198,9 +234,15 @@ register(
     sdt_8_512=dict(_IMAGENET, embed_dim=512, depth=8),
     sdt_10_512=dict(_IMAGENET, embed_dim=512, depth=10),
     sdt_8_768=dict(_IMAGENET, embed_dim=768, depth=8),
-    sdt_2_512=dict(embed_dim=512),
-    sdt_2_256=dict(embed_dim=256),
+    sdt_2_512={"embed_dim": 512},
+    sdt_2_256={"embed_dim": 256},
     # CIFAR10-DVS; the Gesture model is pooling_stat="0111", dvs_mode=False, tet=False, 128 pixels.
-    sdt_2_256_dvs=dict(embed_dim=256, img_size=64, in_chans=2, timesteps=10, dvs_mode=True,
-                       tet=True),
+    sdt_2_256_dvs={
+        "embed_dim": 256,
+        "img_size": 64,
+        "in_chans": 2,
+        "timesteps": 10,
+        "dvs_mode": True,
+        "tet": True,
+    },
 )

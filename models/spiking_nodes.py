@@ -11,7 +11,10 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch.autograd.function import once_differentiable
 
-PIECE = 1 << 17  # elements of a membrane that run through all steps at once: 512 KiB in float32
+# Elements of a membrane that run through all steps at once. PyTorch splits an operation among
+# threads above 32768 elements: on two threads that gains less than their meeting costs as soon as
+# somebody else uses the cores.
+PIECE, PIECE_FOR_MANY_THREADS = 1 << 15, 1 << 18
 
 
 def _sigmoid_slope(u: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -79,8 +82,9 @@ class If:
         out.copy_(grad_h)
 
 
-def _pieces(count: int):
-    return (slice(start, min(start + PIECE, count)) for start in range(0, count, PIECE))
+def _pieces(count: int) -> list[slice]:
+    size = PIECE if torch.get_num_threads() <= 2 else PIECE_FOR_MANY_THREADS
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _run(x_T: torch.Tensor, dynamics, threshold: float, charged_T: torch.Tensor | None = None):
@@ -90,9 +94,10 @@ def _run(x_T: torch.Tensor, dynamics, threshold: float, charged_T: torch.Tensor 
     membrane = torch.empty(x_T.shape[1:], dtype=x_T.dtype)
     flat_x = [x.view(-1) for x in x_T]
     flat_spikes, flat_membrane = spikes.view(steps, -1), membrane.view(-1)
-    spare = torch.empty(2, min(PIECE, flat_membrane.numel()), dtype=x_T.dtype)
+    pieces = _pieces(flat_membrane.numel())
+    spare = torch.empty(2, pieces[0].stop, dtype=x_T.dtype)
     flat_charged = None if charged_T is None else charged_T.view(steps, -1)
-    for piece in _pieces(flat_membrane.numel()):
+    for piece in pieces:
         size = piece.stop - piece.start
         v = None
         for t in range(steps):
@@ -133,8 +138,9 @@ class _Trained(torch.autograd.Function):
             for t in reversed(range(steps)):
                 h = flat_charged[t, piece]
                 to_spike = slope(h - threshold)
-                grad_h = (torch.zeros_like(h) if flat_grad is None
-                          else flat_grad[t, piece] * to_spike)
+                grad_h = (
+                    torch.zeros_like(h) if flat_grad is None else flat_grad[t, piece] * to_spike
+                )
                 if carry is not None:
                     silent = h < threshold
                     grad_h.addcmul_(carry, silent)
@@ -158,28 +164,41 @@ class _Lean:
     def multi_step_forward(self, x_seq: torch.Tensor, *args, **kwargs):
         w = getattr(self, "w", None)
         trained = torch.is_grad_enabled() and (
-            x_seq.requires_grad or (w is not None and w.requires_grad))
+            x_seq.requires_grad or (w is not None and w.requires_grad)
+        )
         if not self._may_run_lean(x_seq, trained):
             return super().multi_step_forward(x_seq, *args, **kwargs)
         if trained:
             function, alpha = SLOPES[type(self.surrogate_function)], self.surrogate_function.alpha
             spikes, self.v = _Trained.apply(
-                x_seq, w, self._lean_dynamics(), self.v_threshold,
-                lambda u: function(u, alpha), self.detach_reset)
+                x_seq,
+                w,
+                self._lean_dynamics(),
+                self.v_threshold,
+                lambda u: function(u, alpha),
+                self.detach_reset,
+            )
         else:
             spikes, self.v = _run(x_seq.detach(), self._lean_dynamics(), self.v_threshold)
         return spikes
 
     def _may_run_lean(self, x_seq: torch.Tensor, trained: bool) -> bool:
         gradient = self.surrogate_function
-        return (x_seq.device.type == "cpu" and x_seq.dtype in (torch.float32, torch.float64)
-                and x_seq.numel() > 0 and x_seq[0].is_contiguous()
-                and isinstance(self.v, float) and self.v == 0.0 and self.v_reset == 0.0
-                and not self.store_v_seq and getattr(self, "decay_input", True)
-                and getattr(self, "w", x_seq).dtype == x_seq.dtype
-                and getattr(gradient, "spiking", True)
-                and (not trained or type(gradient) in SLOPES)
-                and not torch.compiler.is_compiling())
+        return (
+            x_seq.device.type == "cpu"
+            and x_seq.dtype in (torch.float32, torch.float64)
+            and x_seq.numel() > 0
+            and x_seq[0].is_contiguous()
+            and isinstance(self.v, float)
+            and self.v == 0.0
+            and self.v_reset == 0.0
+            and not self.store_v_seq
+            and getattr(self, "decay_input", True)
+            and getattr(self, "w", x_seq).dtype == x_seq.dtype
+            and getattr(gradient, "spiking", True)
+            and (not trained or type(gradient) in SLOPES)
+            and not torch.compiler.is_compiling()
+        )
 
 
 class LIFNode(_Lean, neuron.LIFNode):

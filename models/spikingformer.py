@@ -7,7 +7,14 @@ analog, attention without softmax. Keys, quirks and dead weights are those of th
 import torch
 from torch import nn
 
-from .direct import DirectNetwork, check_divides, norm_over_time, over_time, spiking_neuron
+from .direct import (
+    DirectNetwork,
+    check_divides,
+    check_positive,
+    norm_over_time,
+    over_time,
+    spiking_neuron,
+)
 from .registry import near_names, register
 
 # (key stem of stage 0, of stages 1 to 4, pool in front of stages 1 to 4, key-value product first)
@@ -129,27 +136,45 @@ class Spikingformer(DirectNetwork):
 
     UNUSED_KEYS = (r"block\.\d+\.norm[12]\.(weight|bias)",)
 
-    def __init__(self, num_classes: int = 10, img_size: int | None = None,
-                 in_chans: int | None = None, embed_dim: int = 384, depth: int = 4,
-                 num_heads: int = 12, mlp_ratio: float = 4, timesteps: int = 4,
-                 tau: float | None = None, tokenizer: str = "cifar"):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        img_size: int | None = None,
+        in_chans: int | None = None,
+        embed_dim: int = 384,
+        depth: int = 4,
+        num_heads: int = 12,
+        mlp_ratio: float = 4,
+        timesteps: int = 4,
+        tau: float | None = None,
+        tokenizer: str = "cifar",
+    ):
         super().__init__(timesteps)
         if tokenizer not in TOKENIZERS:
-            raise ValueError(f"unknown tokenizer {tokenizer!r}; {near_names(tokenizer, TOKENIZERS)}")
+            near = near_names(tokenizer, TOKENIZERS)
+            raise ValueError(f"unknown tokenizer {tokenizer!r}; {near}")
+        check_positive(num_classes=num_classes, depth=depth, num_heads=num_heads)
         default_size, default_chans, default_tau = IMAGES[tokenizer]
         img_size = default_size if img_size is None else img_size
         in_chans = default_chans if in_chans is None else in_chans
         tau = default_tau if tau is None else tau
         _, _, pools, key_value_first = TOKENIZERS[tokenizer]
-        check_divides("img_size", img_size, 2 ** sum(pools),
-                      f"the {tokenizer!r} tokenizer halves the image {sum(pools)} times")
+        check_divides(
+            "img_size",
+            img_size,
+            2 ** sum(pools),
+            f"the {tokenizer!r} tokenizer halves the image {sum(pools)} times",
+        )
         check_divides("embed_dim", embed_dim, 8, "the tokenizer starts at embed_dim / 8 channels")
         check_divides("embed_dim", embed_dim, num_heads, f"it is split over {num_heads} heads")
+        check_positive(in_chans=in_chans)
+        hidden = int(embed_dim * mlp_ratio)
+        check_positive(hidden_channels_of_the_mlp=hidden)
         self.img_size = img_size
         self.patch_embed = Tokenizer(tokenizer, in_chans, embed_dim, tau)
-        hidden = int(embed_dim * mlp_ratio)
-        self.block = nn.ModuleList(Block(embed_dim, num_heads, hidden, tau, key_value_first)
-                                   for _ in range(depth))
+        self.block = nn.ModuleList(
+            Block(embed_dim, num_heads, hidden, tau, key_value_first) for _ in range(depth)
+        )
         self.head = nn.Linear(embed_dim, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -164,11 +189,16 @@ class Spikingformer(DirectNetwork):
 register(
     Spikingformer,
     spikingformer={},
-    spikingformer_8_384=dict(embed_dim=384, depth=8, num_heads=8, tokenizer="imagenet"),
-    spikingformer_8_512=dict(embed_dim=512, depth=8, num_heads=8, tokenizer="imagenet"),
-    spikingformer_8_768=dict(embed_dim=768, depth=8, num_heads=8, tokenizer="imagenet"),
+    spikingformer_8_384={"embed_dim": 384, "depth": 8, "num_heads": 8, "tokenizer": "imagenet"},
+    spikingformer_8_512={"embed_dim": 512, "depth": 8, "num_heads": 8, "tokenizer": "imagenet"},
+    spikingformer_8_768={"embed_dim": 768, "depth": 8, "num_heads": 8, "tokenizer": "imagenet"},
     # 12 heads as published for CIFAR-10; the CIFAR-100 recipe has num_heads=8.
-    spikingformer_4_384=dict(embed_dim=384, depth=4, num_heads=12, tokenizer="cifar"),
-    spikingformer_2_256_dvs=dict(embed_dim=256, depth=2, num_heads=16, tokenizer="dvs",
-                                 timesteps=16),
+    spikingformer_4_384={"embed_dim": 384, "depth": 4, "num_heads": 12, "tokenizer": "cifar"},
+    spikingformer_2_256_dvs={
+        "embed_dim": 256,
+        "depth": 2,
+        "num_heads": 16,
+        "tokenizer": "dvs",
+        "timesteps": 16,
+    },
 )

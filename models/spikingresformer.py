@@ -7,8 +7,15 @@ group-wise spiking feed-forward network (GWSFFN). Keys and quirks are the publis
 import torch
 from torch import nn
 
-from .direct import (DirectNetwork, check_divides, logger, norm_over_time, over_time,
-                     spiking_neuron)
+from .direct import (
+    DirectNetwork,
+    check_divides,
+    check_positive,
+    logger,
+    norm_over_time,
+    over_time,
+    spiking_neuron,
+)
 from .registry import near_names, register
 
 STEM_STRIDE = {"imagenet": 4, "cifar": 1}
@@ -50,8 +57,11 @@ class Stem(nn.Sequential):
 
     def __init__(self, kind: str, in_chans: int, width: int):
         if kind == "imagenet":
-            super().__init__(nn.Conv2d(in_chans, width, 7, stride=2, padding=3, bias=False),
-                             Norm(width), nn.MaxPool2d(3, stride=2, padding=1))
+            super().__init__(
+                nn.Conv2d(in_chans, width, 7, stride=2, padding=3, bias=False),
+                Norm(width),
+                nn.MaxPool2d(3, stride=2, padding=1),
+            )
         else:
             super().__init__(nn.Conv2d(in_chans, width, 3, padding=1, bias=False), Norm(width))
 
@@ -84,8 +94,9 @@ class DSSA(nn.Module):
         scaling: False leaves both firing-rate scales out (an ablation).
     """
 
-    def __init__(self, dim: int, num_heads: int, patch: int, tokens: int, make_neuron,
-                 scaling: bool = True):
+    def __init__(
+        self, dim: int, num_heads: int, patch: int, tokens: int, make_neuron, scaling: bool = True
+    ):
         super().__init__()
         self.num_heads, self.patch, self.tokens, self.scaling = num_heads, patch, tokens, scaling
         self.register_buffer("firing_rate_x", torch.zeros(1, 1, num_heads, 1, 1))
@@ -146,8 +157,9 @@ class GWSFFN(nn.Module):
         group_conv: False leaves the 3x3 group convolution out (an ablation).
     """
 
-    def __init__(self, dim: int, group_size: int, expansion: int, make_neuron,
-                 group_conv: bool = True):
+    def __init__(
+        self, dim: int, group_size: int, expansion: int, make_neuron, group_conv: bool = True
+    ):
         super().__init__()
         hidden = dim * expansion
         self.up = SpikingConv(make_neuron(), nn.Conv2d(dim, hidden, 1, bias=False))
@@ -182,23 +194,43 @@ class SpikingResformer(DirectNetwork):
             attention, or the attention's firing-rate scales (ablations).
     """
 
-    def __init__(self, num_classes: int = 10, img_size: int | None = None, in_chans: int = 3,
-                 widths: tuple[int, ...] = (64, 192, 384), num_heads: tuple[int, ...] = (1, 3, 6),
-                 group_size: int = 64, stem: str = "cifar", neuron: str = "lif",
-                 timesteps: int = 4, depths: tuple[int, ...] = (1, 2, 3),
-                 patch_sizes: tuple[int, ...] = (4, 2, 1), expansion: int = 4, tau: float = 2.0,
-                 group_conv: bool = True, attention: bool = True, scaling: bool = True):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        img_size: int | None = None,
+        in_chans: int = 3,
+        widths: tuple[int, ...] = (64, 192, 384),
+        num_heads: tuple[int, ...] = (1, 3, 6),
+        group_size: int = 64,
+        stem: str = "cifar",
+        neuron: str = "lif",
+        timesteps: int = 4,
+        depths: tuple[int, ...] = (1, 2, 3),
+        patch_sizes: tuple[int, ...] = (4, 2, 1),
+        expansion: int = 4,
+        tau: float = 2.0,
+        group_conv: bool = True,
+        attention: bool = True,
+        scaling: bool = True,
+    ):
         super().__init__(timesteps)
         if stem not in STEM_STRIDE:
             raise ValueError(f"unknown stem {stem!r}; {near_names(stem, STEM_STRIDE)}")
         if neuron not in RESFORMER_NEURONS:
             raise ValueError(f"unknown neuron {neuron!r}; {near_names(neuron, RESFORMER_NEURONS)}")
         img_size = (224 if stem == "imagenet" else 32) if img_size is None else img_size
+        check_positive(
+            num_classes=num_classes, in_chans=in_chans, group_size=group_size, expansion=expansion
+        )
         stages = _check_stages(widths, num_heads, depths, patch_sizes, group_size, expansion)
-        strides = [STEM_STRIDE[stem] * 2 ** stage for stage in range(len(widths))]
+        strides = [STEM_STRIDE[stem] * 2**stage for stage in range(len(widths))]
         unit = max(stride * patch for stride, patch in zip(strides, patch_sizes, strict=True))
-        check_divides("img_size", img_size, unit,
-                      f"the {stem!r} stem, the stages and patches of {tuple(patch_sizes)} cut it up")
+        check_divides(
+            "img_size",
+            img_size,
+            unit,
+            f"the {stem!r} stem, the stages and the attention's patches divide it by up to {unit}",
+        )
 
         def make_neuron():
             return spiking_neuron(neuron, tau, gradient="atan")
@@ -221,24 +253,38 @@ class SpikingResformer(DirectNetwork):
 
     def _check_rates(self) -> None:
         """Refuse to evaluate attention whose firing rates were never measured nor loaded."""
-        scaled = [block for block in self.modules() if isinstance(block, DSSA) and block.scaling]
-        silent = [block for block in scaled if not block.training
-                  and not block.firing_rate_x.any() and not block.firing_rate_attn.any()]
-        if silent and len(silent) == len(scaled):
+        blocks = [
+            block
+            for block in self.modules()
+            if isinstance(block, DSSA) and block.scaling and not block.training
+        ]
+        measured = (
+            bool(rate.any())
+            for block in blocks
+            for rate in (block.firing_rate_x, block.firing_rate_attn)
+        )
+        if blocks and not any(measured):
             raise ValueError(
                 "the firing-rate buffers of this SpikingResformer are all zero (it was neither "
                 "trained nor loaded), so its attention would stay silent in eval mode; load a "
                 "checkpoint (load_published), or run a few batches in train mode first, which "
-                "measures the rates: model.train(); model(images); model.eval()")
+                "measures the rates: model.train(); model(images); model.eval()"
+            )
 
     def _step_logits(self, frames_TBCHW: torch.Tensor) -> torch.Tensor:
         self._check_rates()
         side = tuple(frames_TBCHW.shape[-2:])
         if side != (self.img_size, self.img_size) and not self._warned_of_size:
             self._warned_of_size = True
-            logger.warning("this SpikingResformer is built for images of %d x %d and is shown "
-                           "%d x %d; its attention keeps the scale of the former (build it with "
-                           "img_size=%d)", self.img_size, self.img_size, *side, side[0])
+            logger.warning(
+                "this SpikingResformer is built for images of %d x %d and is shown "
+                "%d x %d; its attention keeps the scale of the former (build it with "
+                "img_size=%d)",
+                self.img_size,
+                self.img_size,
+                *side,
+                side[0],
+            )
         x = self.prologue(frames_TBCHW)
         for stage in self.layers:
             x = stage(x)
@@ -247,26 +293,46 @@ class SpikingResformer(DirectNetwork):
 
 def _check_stages(widths, num_heads, depths, patch_sizes, group_size, expansion) -> list[tuple]:
     """(width, heads, depth, patch) of each stage, or a `ValueError` that says what is possible."""
-    lists = dict(widths=widths, num_heads=num_heads, depths=depths, patch_sizes=patch_sizes)
+    lists = {"widths": widths, "num_heads": num_heads, "depths": depths, "patch_sizes": patch_sizes}
     for name, values in lists.items():
         if len(values) != len(widths) or not len(widths):
-            raise ValueError(f"{name} is {tuple(values)!r}; it takes one number for each of the "
-                             f"{len(widths)} stages of widths {tuple(widths)!r}")
-    for width, heads in zip(widths, num_heads, strict=True):
-        check_divides("width", width, heads, f"it is split over {heads} heads")
-        check_divides("width", width * expansion, group_size,
-                      f"widths x expansion is split into groups of group_size {group_size}")
+            raise ValueError(
+                f"{name} is {tuple(values)!r}; it takes one number for each of the "
+                f"{len(widths)} stages of widths {tuple(widths)!r}"
+            )
+    for stage, (width, heads) in enumerate(zip(widths, num_heads, strict=True)):
+        check_positive(
+            **{
+                f"num_heads[{stage}]": heads,
+                f"depths[{stage}]": depths[stage],
+                f"patch_sizes[{stage}]": patch_sizes[stage],
+            }
+        )
+        check_divides(f"widths[{stage}]", width, heads, f"it is split over {heads} heads")
+        check_divides(
+            f"widths[{stage}] x expansion",
+            width * expansion,
+            group_size,
+            f"it is split into groups of group_size {group_size}",
+        )
     return list(zip(widths, num_heads, depths, patch_sizes, strict=True))
 
 
 register(
     SpikingResformer,
     spikingresformer={},
-    spikingresformer_ti=dict(widths=(64, 192, 384), num_heads=(1, 3, 6), stem="imagenet"),
-    spikingresformer_s=dict(widths=(64, 256, 512), num_heads=(1, 4, 8), stem="imagenet"),
-    spikingresformer_m=dict(widths=(64, 384, 768), num_heads=(1, 6, 12), stem="imagenet"),
-    spikingresformer_l=dict(widths=(128, 512, 1024), num_heads=(2, 8, 16), stem="imagenet"),
-    spikingresformer_cifar=dict(widths=(64, 192, 384), num_heads=(1, 3, 6), stem="cifar"),
-    spikingresformer_dvsg=dict(widths=(32, 96, 192), num_heads=(1, 3, 6), group_size=32,
-                               stem="cifar", neuron="plif", timesteps=16, img_size=64),
+    spikingresformer_ti={"widths": (64, 192, 384), "num_heads": (1, 3, 6), "stem": "imagenet"},
+    spikingresformer_s={"widths": (64, 256, 512), "num_heads": (1, 4, 8), "stem": "imagenet"},
+    spikingresformer_m={"widths": (64, 384, 768), "num_heads": (1, 6, 12), "stem": "imagenet"},
+    spikingresformer_l={"widths": (128, 512, 1024), "num_heads": (2, 8, 16), "stem": "imagenet"},
+    spikingresformer_cifar={"widths": (64, 192, 384), "num_heads": (1, 3, 6), "stem": "cifar"},
+    spikingresformer_dvsg={
+        "widths": (32, 96, 192),
+        "num_heads": (1, 3, 6),
+        "group_size": 32,
+        "stem": "cifar",
+        "neuron": "plif",
+        "timesteps": 16,
+        "img_size": 64,
+    },
 )

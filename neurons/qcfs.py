@@ -12,14 +12,18 @@ class _QuantiseClipFloorShift(torch.autograd.Function):
     """y = s * floor(clip(x / s, 0, 1) * L + 1/2) / L with a gradient of its own.
 
     The floor is passed straight through. dy/dx is 1 where 0 < x < s and 0 elsewhere;
-    dy/ds is y/s - x/s inside and the clipped level (0 or 1) outside. Nothing here depends on
+    dy/ds is y/s - x/s inside and the clipped level (0 or 1) outside. Without levels it is
+    clip(x, 0, s) with the gradients of the same formulas. Nothing here depends on
     what `torch.clamp` does at its bounds, which changed between PyTorch 2.13 and 2.15.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, threshold: Tensor, levels: int) -> Tensor:
+    def forward(ctx, x: Tensor, threshold: Tensor, levels: int | None) -> Tensor:
         share = clipped_share(x, threshold)
-        y = to_level(share.clone(), levels).mul_(threshold / levels)  # the neurons' own product
+        if levels is None:
+            y = share * threshold
+        else:
+            y = to_level(share.clone(), levels).mul_(threshold / levels)  # the neurons' own product
         ctx.save_for_backward(share, y, threshold)
         return y
 
@@ -89,6 +93,9 @@ class QCFS(nn.Module):
         axis: the channel axis of a threshold vector (1 or -1).
 
     Attributes:
+        clip_share: in train mode, the probability that a call clips without quantising. A network
+            trained so is as good with ReLUs clipped at s, which is what rate coding tends to, as with
+            QCFS (after X. Wei et al., "QDrop", ICLR 2022). Set by the training loop; 0 at first.
         threshold: learnable parameter. It is kept at or above 1/40 of its starting value, so it
             can become neither negative nor zero in training.
     """
@@ -99,6 +106,7 @@ class QCFS(nn.Module):
             raise ValueError(f"levels {levels!r} must be a whole number of at least 1, e.g. 16")
         self.levels = int(levels)
         self.axis = axis
+        self.clip_share = 0.0
         # Registered past the property below, which keeps the value in its bounds at every access.
         self._parameters["threshold"] = nn.Parameter(_as_threshold(threshold))
         self.register_buffer("floor", self._parameters["threshold"].detach() / 40)
@@ -124,7 +132,8 @@ class QCFS(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         threshold = broadcast_threshold(self.threshold, self.axis, x.dim())
-        return _QuantiseClipFloorShift.apply(x, threshold, self.levels)
+        clips = self.training and self.clip_share > 0 and float(torch.rand(())) < self.clip_share
+        return _QuantiseClipFloorShift.apply(x, threshold, None if clips else self.levels)
 
     def extra_repr(self) -> str:
         value = self._parameters["threshold"]

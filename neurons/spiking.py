@@ -6,6 +6,8 @@ shape: integer spikes times `unit`. The input is either the current of each step
 cumulative coding). State is kept between chunks and forgotten by `reset`.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -83,10 +85,21 @@ class IF(SpikingNeuron):
 
     v(0) = s/2; v += x; spike if v >= s; v -= s at a spike (Bu et al., ICLR 2022; ties fire).
     The mean of what it sends tends to clip(x, 0, s) and equals QCFS for a constant x at T = L.
+
+    Attributes:
+        step_bias: charge that is added in step t, [steps, ...] (each row broadcasts to one step of
+            the input), or None; no charge is added after its last step (`calibrate.step_bias`).
+        calibrator: while a bias is being fitted: current of a step -> bias of that step.
     """
 
     kind = "if"
     coding = "rate"
+
+    def __init__(self, threshold: Tensor, levels: int, axis: int = 1,
+                 step_bias: Tensor | None = None):
+        super().__init__(threshold, levels, axis)
+        self.register_buffer("step_bias", step_bias)
+        self.calibrator: Callable[[Tensor], Tensor] | None = None
 
     @property
     def unit(self) -> Tensor:
@@ -100,20 +113,37 @@ class IF(SpikingNeuron):
         height = broadcast_threshold(self.threshold, self.axis, x.dim()).to(x)
         self.state = {"height": height, "barrier": torch.where(height > 0, height, torch.inf),
                       "v": torch.zeros_like(x) + height / 2}
-        if self.running_input:
+        if self.running_input:  # what was sent, less the bias that was added
             self.state["sum"] = torch.zeros_like(x)
+            self.state["charge"] = torch.zeros_like(x)
 
     def step(self, x: Tensor, t: int, sent: Tensor) -> None:
         v, height = self.state["v"], self.state["height"]
         if self.running_input:  # v = t * mean - sum sent + s/2
-            torch.mul(x, t, out=v).sub_(self.state["sum"]).add_(height / 2)
+            current = x * t - self.state["charge"]
+            self.state["charge"].add_(current)
+            torch.sub(self.state["charge"], self.state["sum"], out=v).add_(height / 2)
         else:
+            current = x
             v.add_(x)
+        bias = self.bias(current, t)
+        if bias is not None:
+            v.add_(bias)
+            if self.running_input:
+                self.state["sum"].sub_(bias)
         torch.ge(v, self.state["barrier"], out=sent)
         sent.mul_(height)
         v.sub_(sent)
         if self.running_input:
             self.state["sum"].add_(sent)
+
+    def bias(self, current: Tensor, t: int) -> Tensor | None:
+        """Charge beside the current in step t."""
+        if self.calibrator is not None:
+            return self.calibrator(current)
+        if self.step_bias is not None and t <= len(self.step_bias):
+            return self.step_bias[t - 1]
+        return None
 
     def membrane(self) -> Tensor:
         return self.state["v"]

@@ -65,15 +65,27 @@ class Present(Timed, nn.Module):
 class Offset(Timed, nn.Module):
     """x + c in the first step, x in all others: an affine offset of cumulative coding.
 
-    c [..] broadcasts against one step of x and has no batch axis of its own.
+    Args:
+        axis: where a vector c [C] lies in x; None: c broadcasts against one step of x as it is.
     """
+
+    def __init__(self, axis: int | None = None):
+        super().__init__()
+        self.axis = axis
 
     def forward(self, x: Tensor, c: Tensor | float) -> Tensor:
         if self.clock.start > 0:
             return x
         chunk = self.clock.split(x)
+        if self.axis is not None:
+            shape = [1] * x.dim()
+            shape[self.axis] = -1
+            c = c.view(shape)
         first = (chunk[0] + c).unsqueeze(0)
         return torch.cat((first, chunk[1:])).view(-1, *first.shape[2:])
+
+    def extra_repr(self) -> str:
+        return f"axis={self.axis}"
 
 
 class ChannelAffine(nn.Module):

@@ -36,7 +36,7 @@ class Recording(dict):
     def observe(self, node, module, args, kwargs, output, clock: Clock) -> None:
         if not isinstance(module, SpikingNeuron) or node.target not in self.names:
             return
-        self._keep("spikes", node.target, module.to_integers(clock.split(output)))
+        self._keep("spikes", node.target, clock.split(module.to_integers(output)))
         if self._wants_analog:
             self._keep("analog", node.target, clock.split(args[0]).clone())
         if self._wants_membrane:

@@ -1,4 +1,7 @@
-"""What all commands share: flags, messages, exit status (found as `_cli`, for it lies beside)."""
+"""What all commands share: flags, messages, exit status (found as `_cli`, for it lies beside).
+
+Nothing heavy is imported before the flags are right, so `--help` and typing errors answer at once.
+"""
 
 import argparse
 import contextlib
@@ -10,24 +13,11 @@ import signal
 import sys
 from pathlib import Path
 
-# Idle OpenMP threads sleep instead of spinning: on a busy machine spinning ones stall each other on
-# small tensors, several times slower than one thread.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-try:
-    import torch
-
-    import spikeswap.distributed as distributed
-except ModuleNotFoundError as missing:
-    folder = Path(__file__).resolve().parent.parent
-    print(
-        f"{Path(sys.argv[0]).name}: error: the module {missing.name!r} is not installed; install "
-        f"everything with: {sys.executable} -m pip install -e '{folder}'",
-        file=sys.stderr,
-    )
-    sys.exit(2)
-
 USER_ERROR = 2
+DEPENDENCIES = set(
+    "torch torchvision timm numpy yacs mlxtend safetensors tqdm matplotlib jinja2 PIL spikingjelly "
+    "tensorboard".split()
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,6 +111,11 @@ def real_number(low: float, high: float, what: str, closed_low: bool = True):
     return convert
 
 
+def confidence(text: str) -> float:
+    """A probability in (0, 1]."""
+    return 1.0 if text.strip() in ("1", "1.0") else real_number(0, 1, "a confidence", False)(text)
+
+
 mask_ratio = real_number(0, 1, "a mask ratio (share of spikes dropped)")
 
 
@@ -129,9 +124,9 @@ def run_command(command, parser: Parser) -> None:
 
     Anything else is a bug of ours and keeps its traceback; SPIKESWAP_TRACEBACK=1 shows it always.
     """
-    _configure()
     signal.signal(signal.SIGTERM, _interrupt)
     arguments = parser.parse_args()
+    torch = _import_package(parser)
     try:
         command(arguments)
     except KeyboardInterrupt:
@@ -142,24 +137,64 @@ def run_command(command, parser: Parser) -> None:
     except torch.OutOfMemoryError as error:
         _fail(
             parser,
-            f"out of GPU memory ({_one_line(error)[:120]}); use a smaller --batch-size, or "
-            "--chunk where there is one",
-            USER_ERROR,
+            f"out of GPU memory ({' '.join(str(error).split())[:120]}); use a smaller "
+            "--batch-size, or --chunk where there is one",
         )
+    except ModuleNotFoundError as missing:
+        if missing.name.split(".")[0] not in DEPENDENCIES:
+            raise
+        _fail(parser, _how_to_install(missing))
     except (ValueError, OSError) as error:
         if os.environ.get("SPIKESWAP_TRACEBACK") == "1":
             raise
-        _fail(parser, str(error), USER_ERROR)
+        named = isinstance(error, OSError) and error.filename and error.strerror
+        _fail(parser, f"{error.filename}: {error.strerror}" if named else str(error))
     finally:
         with contextlib.suppress(RuntimeError):
-            distributed.stop_process_group()
+            _distributed().stop_process_group()
+
+
+def _import_package(parser: Parser):
+    """Import PyTorch and spikeswap, set up logging; or say how to install them. Returns torch."""
+    # Idle OpenMP threads sleep instead of spinning: on a busy machine spinning ones stall each
+    # other on small tensors, several times slower than one thread.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        import torch
+
+        distributed = _distributed()
+    except ModuleNotFoundError as missing:
+        _fail(parser, _how_to_install(missing))
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda record: distributed.is_main() or record.levelno > logging.WARNING)
+    logger = logging.getLogger("spikeswap")
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    logging.getLogger("spikeswap.train").setLevel(logging.INFO)
+    torch.set_flush_denormal(True)  # tiny numbers cost tens of times more and mean nothing here
+    return torch
+
+
+def _how_to_install(missing: ModuleNotFoundError) -> str:
+    folder = Path(__file__).resolve().parent.parent
+    return (
+        f"the module {missing.name!r} is not installed; install everything with: "
+        f"{sys.executable} -m pip install -e '{folder}'"
+    )
+
+
+def _distributed():
+    import spikeswap.distributed
+
+    return spikeswap.distributed
 
 
 def _interrupt(number, frame):
     raise KeyboardInterrupt
 
 
-def _fail(parser: Parser, message: str, status: int) -> None:
+def _fail(parser: Parser, message: str, status: int = USER_ERROR):
     sys.stdout.flush()
     head, *details = message.strip().splitlines() or ["unknown error"]
     for line in details:
@@ -168,28 +203,9 @@ def _fail(parser: Parser, message: str, status: int) -> None:
     sys.exit(status)
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
-class _MainOnly(logging.Filter):
-    def filter(self, record) -> bool:
-        return distributed.is_main() or record.levelno >= logging.WARNING
-
-
-def _configure() -> None:
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    handler.addFilter(_MainOnly())
-    logger = logging.getLogger("spikeswap")
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING)
-    logging.getLogger("spikeswap.train").setLevel(logging.INFO)
-    torch.set_flush_denormal(True)  # tiny numbers cost tens of times more and mean nothing here
-
-
-def start(arguments) -> torch.device:
+def start(arguments):
     """The device, with the process group of torchrun joined if there is one."""
+    distributed = _distributed()
     device = distributed.choose_device(arguments.device)
     distributed.start_process_group(device)
     return device
@@ -197,7 +213,7 @@ def start(arguments) -> torch.device:
 
 def say(text: str = "") -> None:
     """Print a line of the command's answer (main process only)."""
-    if distributed.is_main():
+    if _distributed().is_main():
         print(text, flush=True)
 
 

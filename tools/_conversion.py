@@ -1,20 +1,14 @@
-"""The steps of tools/convert.py: settings, calibration data, conversion, check."""
+"""Settings of a conversion, and the conversion itself, for tools/convert.py."""
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
-import _runs
 import _setup
-import torch
 from _cli import say
+from _setup import training_images
 
-from spikeswap.configs import get_config, save_config
 from spikeswap.convert import convert_model
 from spikeswap.distributed import world_size
-from spikeswap.models import load_published
-from spikeswap.train import build_network, claim_run_folder, point_latest, save_checkpoint
-
-CHECK_IMAGES = 16  # training images that the comparison with the ANN sees
+from spikeswap.train import new_folder
 
 
 @dataclass
@@ -140,7 +134,8 @@ def convert(run, settings: Settings, arguments, device):
     network = run.network().to(device)
     calibration, extra = None, {}
     if settings.calibrate != "none":
-        images = training_images(run, arguments, settings.calibration_images, settings.seed)
+        data = run.data(arguments.data, arguments.data_path)
+        images = training_images(data, settings.calibration_images, settings.seed)
         calibration = [batch.to(device) for batch in images.split(50)]
         extra = {"calibrate": settings.calibrate, "calibration_steps": settings.timesteps}
     snn = convert_model(
@@ -159,76 +154,13 @@ def convert(run, settings: Settings, arguments, device):
     return snn
 
 
-def training_images(run, arguments, count: int, seed: int) -> torch.Tensor:
-    """Images of the training split, without augmentation, chosen by `seed`: [count, C, H, W].
-
-    Raises:
-        ValueError: there are fewer.
-    """
-    train = run.data(arguments.data, arguments.data_path).split("train")
-    if count > len(train):
-        raise ValueError(
-            f"{count} calibration images asked for, but the training split has "
-            f"{len(train)}; give --calibration-images {len(train)} or less"
+def save(snn, folder, settings: Settings, run) -> None:
+    """Write a conversion to a temporary folder, then rename; an older one of that name survives."""
+    with new_folder(folder) as temporary:
+        snn.save(
+            temporary,
+            **settings.plain(),
+            model=run.build["model"],
+            epoch=run.checkpoint["epoch"],
+            versions=_setup.versions(),
         )
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:count]
-    return torch.stack([train[int(index)][0] for index in chosen])
-
-
-def check(snn, run, settings: Settings, arguments, device) -> None:
-    """Simulate a few training images: what the audit counts, and the layer errors, come from it."""
-    build = run.build
-    if arguments.no_check:
-        snn(
-            torch.zeros(1, build["in_chans"], build["img_size"], build["img_size"], device=device),
-            timesteps=1,
-            readout="mean",
-        )
-        return
-    images = training_images(run, arguments, CHECK_IMAGES, settings.seed + 1).to(device)
-    snn(images, timesteps=settings.timesteps)
-
-
-def say_report(snn) -> None:
-    """The audit and the layer errors in short."""
-    for line in str(snn.report).splitlines():
-        say(line)
-
-
-def run_from_weights(arguments) -> tuple:
-    """A run that is not on disk yet, from a file of weights: (run, what `save_fresh_run` needs)."""
-    cfg = get_config(arguments.cfg, [] if arguments.data is None else ["DATA.NAME", arguments.data])
-    bundle = _setup.open_data(cfg, path=arguments.data_path)
-    build = _setup.describe_build(cfg, bundle)
-    network = build_network(build)
-    load_published(network, arguments.weights)
-    content = {
-        "model": network.state_dict(),
-        "model_ema": None,
-        "optimizer": None,
-        "epoch": 0,
-        "epochs": 0,
-        "kind": "qcfs",
-        "build": build,
-        "config": _setup.plain_dict(cfg),
-        "weights": str(arguments.weights),
-        "versions": _setup.versions(),
-        "data": {
-            "name": bundle.name,
-            "note": bundle.note,
-            "class_names": list(bundle.class_names),
-            "splits": bundle.splits,
-        },
-    }
-    root = Path(arguments.output)
-    stem = _setup.stem_of(arguments.cfg, bundle.name)
-    return _runs.Run(root / stem, cfg, content), (root, stem)
-
-
-def save_fresh_run(run, place: tuple):
-    """Give converted foreign weights a run folder, so that tools/eval.py finds ANN and SNN."""
-    folder = claim_run_folder(*place)
-    save_config(run.cfg, folder / "config.yaml")
-    save_checkpoint(folder / "checkpoints" / "last.pt", run.checkpoint)
-    point_latest(folder)
-    return _runs.Run(folder, run.cfg, run.checkpoint)

@@ -27,12 +27,7 @@ class RunKeeper:
             "kind": kind,
             "build": build,
             "config": _setup.plain_dict(cfg),
-            "data": {
-                "name": bundle.name,
-                "note": bundle.note,
-                "class_names": list(bundle.class_names),
-                "splits": bundle.splits,
-            },
+            "data": _setup.describe_data(bundle),
             "versions": _setup.versions(),
         }
         self.fresh = resumed is None
@@ -52,7 +47,7 @@ class RunKeeper:
                 from_main(self._claim(arguments, cfg, bundle) if is_main() else None)
             )
         if resumed is not None and is_main():
-            self.metrics = MetricsLog(self.folder / "metrics.jsonl", resumed[1]["epoch"])
+            self.metrics = self._log(resumed[1]["epoch"])
 
     def _claim(self, arguments, cfg, bundle) -> str:
         root = Path(arguments.output)
@@ -61,13 +56,17 @@ class RunKeeper:
         file = self.folder / "config.yaml"
         try:
             save_config(cfg, file)
-            self.metrics = MetricsLog(self.folder / "metrics.jsonl")
+            self.metrics = self._log(0)
         except OSError as error:
             self.clean_up()
             if isinstance(error, CannotWriteError):
                 raise
             raise CannotWriteError(file, error) from error
         return str(self.folder)
+
+    def _log(self, after_epoch: int) -> MetricsLog:
+        tensorboard = bool(self.cfg.TRAIN.get("TENSORBOARD", False))
+        return MetricsLog(self.folder / "metrics.jsonl", after_epoch, tensorboard)
 
     def after_epoch(self, training, lines: list[dict]) -> None:
         """Write the epoch's lines, last.pt, and best.pt if a validation part says so."""

@@ -31,6 +31,26 @@ def open_data(
     )
 
 
+def training_images(bundle, count: int, seed: int, skip: int = 0) -> torch.Tensor:
+    """Images of the training split, without augmentation, chosen by `seed`: [count, C, H, W].
+
+    Args:
+        skip: leave out so many images before (those that a calibration saw), if there are enough.
+
+    Raises:
+        ValueError: there are fewer than `count`.
+    """
+    train = bundle.split("train")
+    if count > len(train):
+        raise ValueError(
+            f"{count} training images asked for, but {bundle.name} has {len(train)}; give "
+            f"--calibration-images {len(train)} or less"
+        )
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    first = min(skip, len(train) - count)
+    return torch.stack([train[int(index)][0] for index in order[first : first + count]])
+
+
 def shared_out() -> dict:
     """Arguments that give each process its part of a loader."""
     return {"rank": rank(), "world_size": world_size()}
@@ -48,6 +68,16 @@ def describe_build(cfg, bundle) -> dict:
         "threshold": cfg.MODEL.THRESHOLD,
         "mask": cfg.MODEL.MASK,
         "mask_sites": list(cfg.MODEL.MASK_SITES),
+    }
+
+
+def describe_data(bundle) -> dict:
+    """What a checkpoint says about the data that its network was trained on."""
+    return {
+        "name": bundle.name,
+        "note": bundle.note,
+        "class_names": list(bundle.class_names),
+        "splits": bundle.splits,
     }
 
 

@@ -1,12 +1,13 @@
-"""What the two training commands share: flags, resuming, the run folder and its checkpoints."""
+"""What the two training commands share: recipe, resuming, the training, what they say."""
 
 import sys
 import time
 from pathlib import Path
 
 import _setup
-from _cli import mask_ratio, real_number, say, say_settings, whole_number
+from _cli import say, say_settings
 from _keeper import RunKeeper
+from _training_flags import FLAG_KEYS
 
 from spikeswap.configs import get_config
 from spikeswap.distributed import barrier
@@ -20,102 +21,13 @@ from spikeswap.train import (
     restore_network,
     runs_of,
     seed_everything,
+    set_clip_share,
     train_classifier,
 )
 
-# flag's name in the parsed arguments -> yacs key
-FLAG_KEYS = {
-    "data": "DATA.NAME",
-    "data_path": "DATA.PATH",
-    "download": "DATA.DOWNLOAD",
-    "val_fraction": "DATA.VAL_FRACTION",
-    "img_size": "DATA.IMG_SIZE",
-    "epochs": "TRAIN.EPOCHS",
-    "batch_size": "TRAIN.BATCH_SIZE",
-    "lr": "TRAIN.LR",
-    "mask": "MODEL.MASK",
-    "init": "TRAIN.INIT",
-    "seed": "TRAIN.SEED",
-}
 TET_WEIGHT = 1e-3  # lambda of the TET loss, S. Deng et al., ICLR 2022
 # Keys in which a resumed training may differ from what it was started with.
 _FREE = ("DATA.PATH", "DATA.DOWNLOAD", "DATA.WORKERS", "TRAIN.INIT", "TRAIN.EPOCHS")
-
-
-def add_flags(parser, mask: bool):
-    """Flags of tools/train_qcfs.py and tools/train_direct.py."""
-    add = parser.add_argument
-    add(
-        "--cfg",
-        metavar="NAME_OR_PATH",
-        help="recipe (no default); a bare name is looked up in configs/",
-    )
-    add("--data", metavar="NAME", help="data set, e.g. mnist5k (default: the recipe's)")
-    add("--data-path", metavar="DIR", help="folder of the data (default: the data set's own place)")
-    add(
-        "--download",
-        action="store_const",
-        const=True,
-        help="fetch missing data files (default: never)",
-    )
-    add(
-        "--val-fraction",
-        type=real_number(0, 1, "a fraction"),
-        metavar="F",
-        help="share of the training split set apart to choose best.pt (default: the recipe's)",
-    )
-    add(
-        "--img-size",
-        type=whole_number(1, "an image size", 32),
-        metavar="PIXELS",
-        help="side of the square image (default: the recipe's)",
-    )
-    add(
-        "--epochs",
-        type=whole_number(1, "a number of epochs", 25),
-        metavar="N",
-        help="passes over the training split (default: the recipe's)",
-    )
-    add(
-        "--batch-size",
-        type=whole_number(1, "a batch size", 50),
-        metavar="IMAGES",
-        help="images a step and process (default: the recipe's)",
-    )
-    add(
-        "--lr",
-        type=real_number(0, float("inf"), "a learning rate", closed_low=False),
-        metavar="RATE",
-        help="peak learning rate (default: the recipe's)",
-    )
-    if mask:
-        add(
-            "--mask",
-            type=mask_ratio,
-            metavar="P",
-            help="ratio of spikes dropped at the masked sites in training (default: the recipe's)",
-        )
-    add("--output", default="runs", metavar="DIR", help="where run folders go (default: runs)")
-    add(
-        "--init",
-        metavar="PATH",
-        help="start from these weights; a head of another size is left out and named "
-        "(default: random weights)",
-    )
-    add(
-        "--resume",
-        metavar="auto|PATH",
-        help="go on with a run behind its last epoch; auto: the "
-        "newest run of this recipe and data, or a new one if there is none (default: a new run)",
-    )
-    add(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="any keys of the recipe, e.g. --set TRAIN.EMA 0.999",
-    )
-    return parser
 
 
 def recipe(arguments) -> tuple:
@@ -178,6 +90,7 @@ def run(arguments, cfg, bundle, build: dict, *, device, resumed) -> None:
     """Train `build`, keep checkpoints and metrics, say what came out."""
     seed_everything(cfg.TRAIN.SEED)
     model = build_network(build)
+    set_clip_share(model, cfg.TRAIN.CLIP_SHARE)
     kind = (
         "qcfs"
         if build["levels"] is not None

@@ -1,11 +1,8 @@
 """Turn a trained QCFS network into a spiking network, and say what that costs."""
 
-import _cli
-import _conversion
-import _runs
-import _setup
+import contextlib
 
-from spikeswap.train import new_folder
+import _cli
 
 
 def parser() -> _cli.Parser:
@@ -21,7 +18,7 @@ def parser() -> _cli.Parser:
     add(
         "--weights",
         metavar="PATH",
-        help="convert published or foreign weights instead of a run; needs --cfg",
+        help="convert published or foreign weights instead of a run; needs --cfg (default: none)",
     )
     add(
         "--cfg",
@@ -87,49 +84,47 @@ def parser() -> _cli.Parser:
     add(
         "--no-check",
         action="store_true",
-        help="leave out the comparison with the ANN on training images",
+        help="leave out the comparison with the ANN on training images (default: it is made)",
     )
     return this
 
 
 def command(arguments) -> None:
     """Convert, check, save; the tag folder appears only when all of it is written."""
+    import _check
+    import _conversion
+    import _runs
+    import _weights
+
     device = _cli.start(arguments)
     _conversion.check_arguments(arguments)
-    if arguments.weights is None:
-        run = _runs.open_run(arguments.run, arguments.output)
-        fresh_run = None
-    else:
-        run, fresh_run = _conversion.run_from_weights(arguments)
-    if run.kind == "direct":
+    foreign = arguments.weights is not None
+    run = (
+        _weights.open_weights(arguments)
+        if foreign
+        else _runs.open_run(arguments.run, arguments.output)
+    )
+    if run.kind != "qcfs":
         raise ValueError(
-            f"run {run.folder} was trained as a spiking network, so there is nothing "
-            "to convert; evaluate it with python tools/eval.py --run DIR"
+            f"run {run.folder} has no QCFS activations to convert (it was trained by "
+            "tools/train_direct.py); evaluate it as it is with python tools/eval.py --run DIR"
         )
     settings = _conversion.settle(arguments, run)
     tag = arguments.tag or _conversion.default_tag(settings)
     _conversion.check_tag(tag)
-    _cli.say(f"converting {run.folder} ({run.build['model']}, epoch {run.checkpoint['epoch']})")
+    source = arguments.weights if foreign else run.folder
+    _cli.say(f"converting {source} ({run.build['model']}, epoch {run.checkpoint['epoch']})")
     _cli.say_settings(settings.shown())
     _conversion.warn(settings, run)
     snn = _conversion.convert(run, settings, arguments, device)
-    _conversion.check(snn, run, settings, arguments, device)
-    if fresh_run is not None:
-        run = _conversion.save_fresh_run(run, fresh_run)
-    folder = run.folder / "snn" / tag
-    with new_folder(folder) as temporary:
-        snn.save(
-            temporary,
-            **settings.plain(),
-            model=run.build["model"],
-            epoch=run.checkpoint["epoch"],
-            versions=_setup.versions(),
-        )
-    _conversion.say_report(snn)
+    _check.check(snn, run, settings, arguments, device)
+    with _weights.run_folder(run) if foreign else contextlib.nullcontext(run) as run:
+        folder = run.folder / "snn" / tag
+        _conversion.save(snn, folder, settings, run)
     _cli.say(f"conversion: {folder}")
-    _cli.say(
-        "next: python tools/eval.py" + ("" if arguments.run is None else f" --run {run.folder}")
-    )
+    named = arguments.run is not None or arguments.output != "runs"
+    _cli.say("next: python tools/eval.py" + (f" --run {run.folder}" if named else ""))
+    _check.say_report(snn)
 
 
 if __name__ == "__main__":

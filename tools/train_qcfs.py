@@ -1,17 +1,19 @@
 """Train a network with QCFS activations, the ANN that tools/convert.py turns into an SNN."""
 
 import _cli
-import _setup
-import _training
+import _training_flags
 
 
 def parser() -> _cli.Parser:
-    """All flags; each is a shorter way to say --set KEY VALUE."""
-    return _training.add_flags(_cli.Parser(__doc__).common(), mask=True)
+    """All flags."""
+    return _training_flags.add_flags(_cli.Parser(__doc__).common(), mask=True)
 
 
 def command(arguments) -> None:
     """Read the recipe, train, save; the run folder appears once training starts."""
+    import _setup
+    import _training
+
     device = _cli.start(arguments)
     cfg, resumed = _training.recipe(arguments)
     bundle = _setup.open_data(cfg)

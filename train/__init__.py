@@ -1,12 +1,12 @@
 """Training loops, checkpoints, run folders, logging."""
 
 from .accuracy import classification_accuracy
-from .atomic import CannotWriteError, new_folder, write_file
+from .atomic import CannotWriteError, new_files, new_folder, write_file
 from .checkpoints import load_checkpoint, read_torch_file, save_checkpoint
 from .initial_weights import load_initial_weights, read_state_dict
 from .loop import train_classifier
 from .metrics_log import MetricsLog, read_metrics
-from .network import build_network, restore_network
+from .network import build_network, restore_network, set_clip_share
 from .nvidia_apex import has_nvidia_apex, require_nvidia_apex
 from .objective import Objective, classifier_loss
 from .optimization import build_optimizer, build_schedule
@@ -42,6 +42,7 @@ __all__ = [
     "has_nvidia_apex",
     "load_checkpoint",
     "load_initial_weights",
+    "new_files",
     "new_folder",
     "point_latest",
     "read_metrics",
@@ -49,6 +50,7 @@ __all__ = [
     "read_torch_file",
     "require_nvidia_apex",
     "restore_network",
+    "set_clip_share",
     "runs_of",
     "save_checkpoint",
     "seed_everything",

@@ -79,6 +79,30 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def new_files(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill; its files move into `folder` when the block ends well.
+
+    Files of the same names are replaced, others stay. If the block fails `folder` is as before.
+
+    Raises:
+        CannotWriteError: something met an OSError.
+    """
+    folder = Path(folder)
+    filled = folder / f".new-{os.getpid()}"
+    try:
+        with new_folder(filled) as temporary:
+            yield temporary
+        for file in sorted(path for path in filled.rglob("*") if path.is_file()):
+            target = folder / file.relative_to(filled)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
+    except OSError as error:
+        raise CannotWriteError(folder, error.__cause__ or error) from error
+    finally:
+        shutil.rmtree(filled, ignore_errors=True)
+
+
 def _replace_folder(new: Path, path: Path) -> None:
     old = path.with_name(f".{path.name}.old-{os.getpid()}")
     if path.exists():

@@ -4,6 +4,7 @@ from torch import nn
 
 from ..convert import insert_qcfs
 from ..models import create_model
+from ..neurons import QCFS
 
 
 def build_network(build: dict) -> nn.Module:
@@ -35,8 +36,19 @@ def build_network(build: dict) -> nn.Module:
     )
 
 
+def set_clip_share(model: nn.Module, share: float) -> None:
+    """Let every QCFS site clip without quantising in this share of its training calls."""
+    for site in model.modules():
+        if isinstance(site, QCFS):
+            site.clip_share = share
+
+
 def restore_network(checkpoint: dict) -> nn.Module:
     """The trained network of a checkpoint (its averaged weights, if it has them), in eval mode."""
     model = build_network(checkpoint["build"])
-    model.load_state_dict(checkpoint.get("model_ema") or checkpoint["model"])
+    state = checkpoint.get("model_ema") or checkpoint["model"]
+    for name, site in model.named_modules():
+        if isinstance(site, QCFS) and site.threshold.shape != state[f"{name}.threshold"].shape:
+            site.set_threshold(state[f"{name}.threshold"])  # one a channel, from data
+    model.load_state_dict(state)
     return model.eval()

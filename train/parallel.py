@@ -32,4 +32,4 @@ def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
         return model
     if device.type == "cuda":
         return DistributedDataParallel(synchronise_norms_(model), device_ids=[device.index])
-    return DistributedDataParallel(model, broadcast_buffers=True)
+    return DistributedDataParallel(model)

@@ -69,7 +69,11 @@ class _Assignment:
             if node.meta["timed"]:
                 self.twin_sizes(node)
             return
-        if kind is Kind.SITE:
+        if creates(node):  # of the shape of its input, whatever the values there
+            node.meta["domain"] = Domain.RUNNING if varying or Domain.SIZE in present else (
+                Domain.CONSTANT if Domain.CONSTANT in present else Domain.PARAMETER)
+            self.twin_sizes(node)
+        elif kind is Kind.SITE:
             self.site(node)
         elif not varying and Domain.CONSTANT in present:
             node.meta["domain"] = Domain.CONSTANT
@@ -91,7 +95,7 @@ class _Assignment:
         varying = [n for n, d in domains.items() if d is Domain.STREAM]
         name = function_name(node) if node.op != "call_module" else type(
             module_of(self.gm, node)).__name__.lower()
-        if kind in (Kind.NONLINEAR, Kind.REFUSED) or (kind is Kind.LINEAR and _has_dynamic_weights(node, name)):
+        if kind in (Kind.NONLINEAR, Kind.REFUSED, Kind.SIZE) or (kind is Kind.LINEAR and _has_dynamic_weights(node, name)):
             return self.per_step and name in PER_STEP
         if kind is Kind.PRODUCT:
             uses = [n for n in _flat(node.args) + _flat(node.kwargs.values()) if n in varying]
@@ -101,7 +105,7 @@ class _Assignment:
             return False
         if self.coding == "cumulative" and any(
                 n.meta["domain"] is Domain.PARAMETER for n in node.all_input_nodes):
-            return kind is Kind.ADDITIVE and _alpha(node) == 1
+            return kind is Kind.ADDITIVE
         return True
 
     def site(self, node: fx.Node) -> None:
@@ -126,8 +130,9 @@ class _Assignment:
             domain = source.meta["domain"]
             if domain is Domain.CONSTANT and kind is Kind.PRODUCT:
                 node.replace_input_with(source, self.coerce(source, Domain.RUNNING))
-            elif domain is Domain.PARAMETER and kind is Kind.ADDITIVE:
-                offset = source
+            elif domain in (Domain.PARAMETER, Domain.SIZE) and kind is Kind.ADDITIVE:
+                offset = self.coerce(source, Domain.STREAM)
+                node.replace_input_with(source, offset)
             else:
                 node.replace_input_with(source, self.coerce(source, Domain.STREAM))
         if self.coding == "cumulative":
@@ -165,28 +170,16 @@ class _Assignment:
         self.inserted += 1
 
     def bias_once(self, node: fx.Node, bias: torch.Tensor, axis: int) -> None:
-        spatial = 0 if axis == -1 else self.spatial_axes(node)
-        value = bias.detach().clone().view(-1, *[1] * spatial)
         graph = self.gm.graph
-        name = add_module(self.gm, f"offsets.{node.name}", Offset())
+        name = add_module(self.gm, f"offsets.{node.name}", Offset(axis))
         with graph.inserting_after(node):
-            constant = self.new(graph.get_attr(add_buffer(self.gm, f"offset_{node.name}", value)),
-                                Domain.PARAMETER)
+            constant = self.new(graph.get_attr(add_buffer(
+                self.gm, f"offset_{node.name}", bias.detach().clone())), Domain.PARAMETER)
         with graph.inserting_after(constant):
             offset = self.new(graph.call_module(name, (node, constant)), Domain.STREAM)
         offset.meta.update({k: v for k, v in node.meta.items() if k != "domain"})
         node.replace_all_uses_with(offset, delete_user_cb=lambda user: user is not offset,
                                    propagate_meta=False)
-
-    def spatial_axes(self, node: fx.Node) -> int:
-        """Axes behind the channel axis 1 of what a layer gives."""
-        module = module_of(self.gm, node)
-        for count, types in ((1, (nn.Conv1d, nn.ConvTranspose1d)), (2, (nn.Conv2d, nn.ConvTranspose2d)),
-                             (3, (nn.Conv3d, nn.ConvTranspose3d))):
-            if isinstance(module, types):
-                return count
-        shape = node.meta.get("shape")
-        return len(shape) - 2 if shape is not None else 2
 
     # -- converters --------------------------------------------------------------------------
 
@@ -249,7 +242,3 @@ def _has_dynamic_weights(node: fx.Node, name: str) -> bool:
 def _pad_value(node: fx.Node) -> float:
     value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
     return value or 0
-
-
-def _alpha(node: fx.Node) -> float:
-    return node.kwargs.get("alpha", 1)

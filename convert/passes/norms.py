@@ -1,7 +1,5 @@
 """Passes: batch norms go into the layer before them, or become an affine current."""
 
-import copy
-
 import torch
 from torch import fx, nn
 
@@ -24,47 +22,32 @@ def scale_and_offset(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def fold_batch_norms(gm: fx.GraphModule) -> int:
-    """conv -> norm and linear -> norm become one layer with a bias."""
+    """conv -> norm and linear -> norm become one layer with a bias (each is called once)."""
     changed = 0
-    calls_of: dict[str, int] = {}
-    for node in gm.graph.nodes:
-        if node.op == "call_module":
-            calls_of[node.target] = calls_of.get(node.target, 0) + 1
     for node, norm in calls(gm, *BATCH_NORMS):
         before = node.args[0]
         layer = module_of(gm, before)
-        if not _folds(before, layer, norm, node):
+        if not _folds(before, layer, norm):
             continue
-        folded = copy.copy(layer) if calls_of[before.target] > 1 else layer
         scale, offset = scale_and_offset(norm)
         weight = layer.weight.detach().double()
         new = weight * scale.view(-1, *[1] * (weight.dim() - 1))
         bias = offset if layer.bias is None else layer.bias.detach().double() * scale + offset
-        folded._parameters = dict(layer._parameters)
-        folded.weight = nn.Parameter(new.to(layer.weight), requires_grad=False)
-        folded.bias = nn.Parameter(bias.to(layer.weight), requires_grad=False)
-        if folded is not layer:
-            before.target = _free_copy(gm, before.target, folded)
-            calls_of[before.target] = 1
+        bias = bias.to(layer.weight)
+        layer.weight = nn.Parameter(new.to(layer.weight), requires_grad=False)
+        layer.bias = nn.Parameter(bias, requires_grad=False)
         erase(node, before)
         changed += 1
     return finish(gm, changed)
 
 
-def _folds(before: fx.Node, layer, norm: nn.Module, node: fx.Node) -> bool:
+def _folds(before: fx.Node, layer, norm: nn.Module) -> bool:
     if not isinstance(layer, FOLDABLE) or len(before.users) > 1:
         return False
     if isinstance(layer, nn.Linear):
-        shape = before.meta.get("shape")
-        flat = shape is None or len(shape) == 2
+        flat = len(before.meta.get("shape") or ()) == 2
         return getattr(norm, "channel_axis", 1) == -1 or flat
     return getattr(norm, "channel_axis", 1) == 1
-
-
-def _free_copy(gm: fx.GraphModule, name: str, module: nn.Module) -> str:
-    from ...graph.surgery import add_module  # noqa: PLC0415
-
-    return add_module(gm, name, module)
 
 
 def norms_to_affine(gm: fx.GraphModule) -> int:

@@ -1,7 +1,7 @@
 """The commands as a user starts them: real processes in an empty folder."""
 
+import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -47,25 +47,44 @@ class Result:
         return self.out
 
 
-def run_tool(tool: str, *words, cwd: Path, largest_file: int | None = None, **popen) -> Result:
-    """Run tools/NAME with these words; `largest_file` (bytes) plays a disk that is full."""
+class Starter:
+    """Runs tools/NAME; see prefork.py for how."""
 
-    def limit():
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    def __init__(self, folder: Path):
+        self.folder, self.count = folder, 0
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("prefork.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        assert self.process.stdout.readline().strip() == "ready"
 
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    done = subprocess.run(
-        [sys.executable, str(TOOLS / tool), *map(str, words)],
-        cwd=cwd,
-        env={**environment, **popen.pop("env", {})},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        preexec_fn=limit,
-        **popen,
-    )
-    return Result(tool, done.returncode, done.stdout, done.stderr)
+    def __call__(
+        self, tool, *words, cwd: Path, largest_file=None, no_override=False, env=None
+    ) -> Result:
+        """Args:
+        tool: name in tools/, or the path of a script.
+        largest_file: bytes; plays a disk that is full.
+        no_override: root writes only where it may.
+        """
+        self.count += 1
+        job = {
+            "argv": [str(TOOLS / tool), *map(str, words)],
+            "cwd": str(cwd),
+            "out": str(self.folder / f"{self.count}.out"),
+            "err": str(self.folder / f"{self.count}.err"),
+            "largest_file": largest_file,
+            "no_override": no_override,
+            "env": env or {},
+        }
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        code = int(self.process.stdout.readline())
+        out, err = (Path(job[name]).read_text() for name in ("out", "err"))
+        return Result(Path(tool).name, code, out, err)
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
@@ -77,18 +96,21 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory) -> Path:
+def tool(tmp_path_factory):
+    """Start a command: `tool("convert.py", "--T", 4, cwd=folder)`."""
+    starter = Starter(tmp_path_factory.mktemp("answers"))
+    yield starter
+    starter.process.stdin.close()
+    starter.process.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tool) -> Path:
     """A folder with tiny.yaml and runs/tiny_fake, trained for two epochs. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.yaml").write_text(TINY)
-    run_tool("train_qcfs.py", "--cfg", "./tiny.yaml", cwd=folder).worked()
+    tool("train_qcfs.py", "--cfg", "./tiny.yaml", cwd=folder).worked()
     return folder
-
-
-@pytest.fixture
-def tool():
-    """`run_tool`."""
-    return run_tool
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """What a user can get wrong: status 2, the message last, no traceback, nothing half-written."""
 
-import os
 import shutil
-import tempfile
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,6 +87,9 @@ def class_folders(folder: Path) -> Path:
 def test_empty_class_folder_and_corrupt_image_are_named(folder, tool, files_of):
     data = class_folders(folder / "pictures")
     words = (*TRAIN, "--data", "imagefolder", "--data-path", "pictures", "--batch-size", "4")
+    (folder / "nothing").mkdir()
+    tool(*words, "--data-path", "nothing", cwd=folder).refused("nothing")
+    (folder / "nothing").rmdir()
     (data / "train" / "bird").mkdir()
     before = files_of(folder)
     tool(*words, cwd=folder).refused("bird")
@@ -102,7 +105,7 @@ def truncate(path: Path):
 
 def scribble(path: Path):
     data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 40] = b"x" * 40
+    data[len(data) // 2 : len(data) // 2 + 600] = b"x" * 600
     path.write_bytes(data)
 
 
@@ -179,32 +182,18 @@ def test_full_disk_leaves_no_conversion_and_keeps_the_old_one(with_run, tool, fi
     assert files_of(with_run) == before
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_no_permission_is_said(tool, trained):
-    base = Path(tempfile.mkdtemp())
-    try:
-        shutil.copy(trained / "tiny.yaml", base)
-        (base / "locked").mkdir(mode=0o555)
-        base.chmod(0o755)
-        someone = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
-        try:
-            words = (*TRAIN, "--output", "locked/runs")
-            result = tool(*words, cwd=base, env={"HOME": str(base)}, **someone)
-        except PermissionError:
-            pytest.skip("another user may not run this Python")
-        if "can't open file" in result.err or "No module named" in result.err:
-            pytest.skip("another user may not read this clone")
-        result.refused("cannot write", "Permission denied", "--output")
-        assert not list((base / "locked").iterdir())
-    finally:
-        shutil.rmtree(base)
+def test_no_permission_is_said(folder, tool, files_of):
+    (folder / "locked").mkdir(mode=0o555)
+    before = files_of(folder)
+    result = tool(*TRAIN, "--output", "locked/runs", cwd=folder, no_override=True)
+    if result.code == 99:
+        pytest.skip("this process may not give up its right to write everywhere")
+    result.refused("cannot write", "Permission denied", "--output")
+    assert files_of(folder) == before
 
 
 def test_without_the_package_the_way_to_install_it_is_said(tool, tmp_path):
     """A Python that sees neither site-packages nor the working folder."""
-    import subprocess
-    import sys
-
     script = Path(__file__).resolve().parents[2] / "tools" / "convert.py"
     done = subprocess.run(
         [sys.executable, "-S", "-E", str(script)], cwd=tmp_path, capture_output=True, text=True

@@ -18,10 +18,12 @@ def test_a_conversion_says_what_it_used_and_comes_back(folder, tool):
     said = tool("convert.py", "--T", "6", cwd=folder).worked()
     for words in ("neuron", "attention", "readout", "as trained", "(given)", "(default)"):
         assert words in said
+    assert said.splitlines()[-1].startswith("Relative error of the logits against the clipped")
     tag = folder / "runs" / "tiny_fake" / "snn" / "if-accumulated-T6-mask0.5"
     assert sorted(path.name for path in tag.iterdir()) == ["conversion.json", "snn.safetensors"]
     content = json.loads((tag / "conversion.json").read_text())
     assert content["info"]["timesteps"] == 6 and content["made"]["mask"] == 0.5
+    assert len(content["info"]["layer_errors"]) == 24
     snn = spikeswap.load(tag)
     images = torch.rand(2, 3, 32, 32)
     assert snn(images).shape == (6, 2, 10)

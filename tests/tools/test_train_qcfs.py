@@ -1,10 +1,17 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 import torch
 import yaml
 
 from spikeswap.configs import get_config
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 def metrics(run):
@@ -97,3 +104,15 @@ def test_weights_to_start_from_and_another_head(trained, tool, tmp_path):
     torch.save(content, tmp_path / "w.pt")
     words = ("train_qcfs.py", "--cfg", "./tiny.yaml", "--epochs", "1", "--init", "w.pt")
     assert "head.weight, head.bias" in tool(*words, cwd=tmp_path).worked()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(trained, tool, tmp_path):
+    shutil.copy(trained / "tiny.yaml", tmp_path)
+    words = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    words += [str(TOOLS / "train_qcfs.py"), "--cfg", "./tiny.yaml", "--batch-size", "32"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, check=True)
+    assert [path.name for path in (tmp_path / "runs").glob("tiny*")] == ["tiny_fake"]
+    assert len(metrics(tmp_path / "runs" / "tiny_fake")) == 2
+    tool("convert.py", "--T", 2, "--no-check", cwd=tmp_path).worked()

@@ -1,0 +1,73 @@
+"""Statistics per channel: which axes of a site's tensor are channels, and what is reduced."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..graph.layout import channel_axis
+from ..graph.operations import Kind, classify, function_name, module_of
+
+
+def channel_axes(gm: fx.GraphModule, node: fx.Node, dim: int) -> tuple[int, ...]:
+    """Axes of what site `node` gives ([B, ...], `dim` axes) that tell channels apart.
+
+    Axis 1 behind convolutions, the last one for tokens; heads and their dimensions for queries,
+    keys and values [B, heads, N, d]; heads alone for attention scores [B, heads, N, N].
+    """
+    axis = channel_axis(gm, node.args[0])
+    if axis is not None:
+        return (axis % dim,)
+    if dim != 4:
+        return ()
+    return (1,) if _feeds_softmax(gm, node) else (1, 3)
+
+
+def _feeds_softmax(gm: fx.GraphModule, node: fx.Node) -> bool:
+    ahead = list(node.users)
+    for _ in range(30):
+        if not ahead:
+            return False
+        user = ahead.pop()
+        if user.op == "output":
+            continue
+        module = module_of(gm, user)
+        name = type(module).__name__ if module is not None else function_name(user)
+        if name.lower() == "softmax":
+            return True
+        kind, _ = classify(gm, user)
+        if kind in (Kind.MASK, Kind.ADDITIVE) or (kind is Kind.LINEAR and module is None):
+            ahead.extend(user.users)
+    return False
+
+
+def per_channel(x: Tensor, axes: tuple[int, ...], reduce: Callable[..., Tensor]) -> Tensor:
+    """Reduce [B, ...] over all axes but the channels; the result broadcasts to one image."""
+    others = [i for i in range(x.dim()) if i not in axes]
+    return reduce(x, dim=others, keepdim=True)[0]
+
+
+class SiteStatistics:
+    """Streaming mean of what a site reads and maximum of what it gives, per channel."""
+
+    def __init__(self, gm: fx.GraphModule, node: fx.Node):
+        self.gm, self.node = gm, node
+        self.axes: tuple[int, ...] | None = None
+        self.total: Tensor | None = None
+        self.largest: Tensor | None = None
+        self.images = 0
+
+    def see(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        """A forward hook."""
+        if self.axes is None:
+            self.axes = channel_axes(self.gm, self.node, output.dim())
+        images = len(inputs[0])
+        total = per_channel(inputs[0], self.axes, torch.mean) * images
+        largest = per_channel(output, self.axes, torch.amax)
+        self.total = total if self.total is None else self.total + total
+        self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
+        self.images += images
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.images

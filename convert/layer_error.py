@@ -1,0 +1,144 @@
+"""Which layer loses the accuracy: each site of the original network against its neurons at T."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ..neurons import QCFS, ClippedReLU, quantise
+from ..neurons.qcfs import broadcast_threshold
+from .analysis import check_model
+from .passes.sites import qcfs_to_clipped
+
+
+@torch.no_grad()
+def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> list[dict]:
+    """Compare every site of a QCFS network with the spiking network made of it, after T steps.
+
+    Errors are norms relative to the norm of the reference activation: the clipped network's for rate
+    coding, the QCFS network's otherwise; masked sites of the reference are at their expectation.
+
+    Args:
+        network: the spiking network.
+        model: the QCFS network that it was made of, as `insert_qcfs` gives it.
+        images: [B, C, H, W] of real data.
+
+    Returns:
+        A row a site, in the order of the data flow: name; ann (root mean square of the reference);
+        error; clipping (relu against clip of what the reference reads); quantisation (clip against
+        QCFS); unevenness (what this site itself adds: its mean output against clip or QCFS of its
+        mean input). What is left of the error comes from the layers before.
+    """
+    model = check_model(model)
+    reference = copy.deepcopy(model).eval()
+    rate = network.coding == "rate"
+    if rate:
+        qcfs_to_clipped(reference)
+    levels = {name: m.levels for name, m in model.named_modules() if isinstance(m, QCFS)}
+    read, gave = {}, {}
+    for name, module in reference.named_modules():
+        if isinstance(module, (QCFS, ClippedReLU)) and name in network.sites:
+            module.register_forward_hook(_keep(read, gave, name))
+    reference(images)
+    sums = _simulate(network, images, timesteps)
+    rows = []
+    for name, site in network.sites.items():
+        if name not in read:
+            continue
+        x, target = read[name], gave[name]
+        neuron = site.neuron
+        current, sent = sums[name]
+        threshold = broadcast_threshold(neuron.threshold, neuron.axis, x.dim())
+        trained = broadcast_threshold(reference.get_submodule(name).threshold.detach(),
+                                      reference.get_submodule(name).axis, x.dim())
+        clip = torch.minimum(x.clamp(min=0), trained)
+        level = quantise(x, trained, levels[name]) * (trained / levels[name])
+        if rate:
+            current, sent = current / timesteps, sent / timesteps
+            own = torch.minimum(current.clamp(min=0), threshold)
+        else:
+            own = quantise(current, threshold, levels[name]) * (threshold / levels[name])
+        rows.append({"name": name, "ann": _rms(target), "error": _relative(sent, target, target),
+                     "clipping": _relative(clip, x.clamp(min=0), target),
+                     "quantisation": _relative(level, clip, target),
+                     "unevenness": _relative(sent, own, target)})
+    return rows
+
+
+def _keep(read: dict, gave: dict, name: str):
+    def hook(module, inputs, output):
+        read[name], gave[name] = inputs[0], output
+    return hook
+
+
+def _simulate(network, images: Tensor, timesteps: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """{site: (sum of what it read, sum of what it sent)} after T steps, [B, ...] each."""
+    neurons = {id(site.neuron): name for name, site in network.sites.items()}
+    sums: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def observe(node, module, args, kwargs, output, clock) -> None:
+        name = neurons.get(id(module))
+        if name is None:
+            return
+        x, sent = clock.split(args[0]), clock.split(output).sum(0)
+        if module.running_input:
+            x = x[-1] * (clock.start + clock.steps if module.coding == "rate" else 1)
+            before = 0
+        else:
+            x, before = x.sum(0), sums[name][0] if name in sums else 0
+        bias = getattr(module, "step_bias", None)
+        sums[name] = (x + before, sent + (sums[name][1] if name in sums else 0))
+        if bias is not None and not module.running_input:
+            part = bias[clock.start:clock.start + clock.steps].sum(0)
+            sums[name] = (sums[name][0] + part, sums[name][1])
+
+    with network.observe(observe):
+        network(images, timesteps=timesteps, readout="mean")
+    return sums
+
+
+def _rms(x: Tensor) -> float:
+    return float(x.square().mean().sqrt())
+
+
+def _relative(a: Tensor, b: Tensor, reference: Tensor) -> float:
+    """|a - b| / |reference|; 0 where all three are 0."""
+    error, size = float((a - b).norm()), float(reference.norm())
+    return error / size if size else (0.0 if error == 0 else float("inf"))
+
+
+@torch.no_grad()
+def logit_errors(network, model: nn.Module, images: Tensor, timesteps: int,
+                 readout: str | None = None) -> dict[int, float]:
+    """Relative error of the logits {t: error} at t = T/4, T/2 and T, on a batch of images.
+
+    Against the clipped network for rate coding, the QCFS network otherwise; the mean over images is
+    left in.
+    """
+    reference = copy.deepcopy(check_model(model)).eval()
+    if network.coding == "rate":
+        qcfs_to_clipped(reference)
+    target = reference(images)
+    logits = network(images, timesteps=timesteps, readout=readout)
+    steps = sorted({max(1, timesteps // 4), max(1, timesteps // 2), timesteps})
+    return {t: _relative(logits[t - 1], target, target) for t in steps}
+
+
+def convergence_sentence(errors: dict[int, float], reference: str) -> str:
+    """In one sentence: the errors, and whether they are still falling."""
+    steps = sorted(errors)
+    values = ", ".join(f"{errors[t]:.3g} at T={t}" for t in reversed(steps))
+    last, before = errors[steps[-1]], errors[steps[max(0, len(steps) - 2)]]
+    if last <= 1e-6:
+        state = "which is exact"
+    elif last < 0.8 * before:
+        state = "and it is still falling"
+    else:
+        state = "and it is no longer falling"
+    return f"Relative error of the logits against the {reference}: {values}, {state}."
+
+
+def reference_name(network) -> str:
+    return "clipped network" if network.coding == "rate" else "QCFS network"
+
+

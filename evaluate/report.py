@@ -1,0 +1,100 @@
+"""`write_report`: one self-contained page, figures and tables for several evaluated models."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+
+from . import figures
+from .drawing import Drawing
+from .energy import ENERGY_MODELS
+from .records import check_record, versions, write_text
+from .tables import COLUMNS, as_csv, as_latex, as_markdown, cells, number, percent
+from .words import describe_model, findings
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(records: Sequence[dict], folder, *, metrics=None, audits: Mapping | None = None,
+                 layer_errors: Mapping | None = None, data: str | None = None,
+                 split: str | None = None, images: int | None = None, limit: int | None = None,
+                 device: str | None = None, data_note: str | None = None,
+                 title: str = "Spiking networks beside their ANNs") -> Path:
+    """Write report.html, figures/*.png and tables/results.{md,csv,tex}; returns the page's path.
+
+    Args:
+        records: what `evaluate` returned, one a model (ANN first reads best).
+        folder: where to write.
+        metrics: training curves: {run name: path of a metrics.jsonl, or its rows}.
+        audits: {model name: text or object that prints as text}, such as `snn.report`.
+        layer_errors: {model name: rows {"name", "error", ...}} of the conversion.
+        data, split, images, limit, device: what was evaluated, and where.
+        data_note: a remark on the data, such as that they are generated.
+    """
+    if not records:
+        raise ValueError("no records: give write_report what evaluate returned, one a model")
+    for record in records:
+        check_record(record)
+    folder = Path(folder)
+    drawings = _drawings(records, _read_metrics(metrics or {}), _errors(layer_errors or {}))
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    page = _page(records, drawings, audits or {}, layer_errors or {}, {
+        "title": title, "data": data, "split": split, "limit": limit, "device": device,
+        "images": images if images is not None else records[0].get("images"),
+        "data_note": data_note, "versions": versions()})
+    for drawing in drawings:
+        drawing.save_png(folder / "figures")
+    for ending, text in (("md", as_markdown(records)), ("csv", as_csv(records)),
+                         ("tex", as_latex(records))):
+        write_text(folder / "tables" / f"results.{ending}", text)
+    path = folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def _drawings(records, metrics: Mapping, errors: Mapping) -> list[Drawing]:
+    found = [draw(records) for draw in figures.RECORD_FIGURES]
+    found += [figures.training_curves(metrics), figures.layer_errors(errors)]
+    return [drawing for drawing in found if drawing is not None]
+
+
+def _page(records, drawings, audits: Mapping, layer_errors: Mapping, about: dict) -> str:
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
+                                     trim_blocks=True, lstrip_blocks=True,
+                                     undefined=jinja2.StrictUndefined)
+    environment.filters.update(number=number, percent=percent)
+    names = {r["energy_model"] for r in records} | {m for r in records
+                                                   for m in r.get("energies") or ()}
+    sources = {}
+    for record in records:
+        sources.update({m: e["source"] for m, e in (record.get("energies") or {}).items()})
+    models = [(name, ENERGY_MODELS.get(name), sources.get(name, "")) for name in sorted(names)]
+    return environment.get_template("report.html.jinja").render(
+        columns=COLUMNS, rows=[(record, cells(record)) for record in records], drawings=drawings,
+        findings=findings(records), descriptions=[(r["name"], describe_model(r)) for r in records],
+        energy_models=models, audits={name: str(text) for name, text in audits.items()},
+        layer_errors=dict(layer_errors), **about)
+
+
+def _read_metrics(metrics) -> dict[str, list[dict]]:
+    if not isinstance(metrics, Mapping):
+        metrics = {"training": metrics}
+    read = {}
+    for name, source in metrics.items():
+        if isinstance(source, (str, Path)):
+            path = Path(source)
+            if not path.is_file():
+                raise ValueError(f"{path}: no such file; give the metrics.jsonl of a run")
+            source = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
+                      if line.strip()]
+        read[name] = list(source)
+    return read
+
+
+def _errors(layer_errors: Mapping) -> dict[str, list[dict]]:
+    """Rows with a name and a number called error, whatever else they hold."""
+    kept = {}
+    for name, rows in layer_errors.items():
+        kept[name] = [row for row in rows or () if isinstance(row.get("error"), (int, float))]
+    return kept

@@ -1,0 +1,164 @@
+"""The comparison table of several models: columns once, then HTML, Markdown, CSV and LaTeX."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+
+KINDS = {"ann": "ANN", "converted": "converted SNN", "direct": "direct-trained SNN"}
+MISSING = "–"
+_SPACE = "\u00a0"  # a number and its unit stay on one line
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column: its heading with unit, what it shows, and how the heading reads in full."""
+
+    key: str
+    heading: str
+    show: Callable[[dict], str]
+    meaning: str
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A count in short: 33.6 M."""
+    if value is None:
+        return MISSING
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * 0.9995:
+            return f"{_digits(value / size, digits)}{_SPACE}{letter}"
+    return _digits(value, digits)
+
+
+def _digits(value: float, digits: int) -> str:
+    if value == 0:
+        return "0"
+    text = f"{value:#.{digits}g}"
+    if "e" in text:
+        return f"{value:.{digits - 1}e}"
+    return text.rstrip(".")
+
+
+def energy(millijoules: float | None) -> str:
+    """Energy with the unit that fits: 74.0 µJ."""
+    if millijoules is None:
+        return MISSING
+    for size, unit in ((1e3, "J"), (1.0, "mJ"), (1e-3, "µJ"), (1e-6, "nJ")):
+        if abs(millijoules) >= size * 0.9995:
+            return f"{_digits(millijoules / size, 3)}{_SPACE}{unit}"
+    return f"{_digits(millijoules * 1e9, 3)}{_SPACE}pJ"
+
+
+def percent(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def times(value: float | None) -> str:
+    return MISSING if value is None else f"{_digits(value, 3)}{_SPACE}×"
+
+
+def plain(value) -> str:
+    return MISSING if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def alphabet(values: Sequence[int] | None) -> str:
+    """Spike values in short: {0, 1}, {-16 … 16}."""
+    if not values:
+        return MISSING
+    listed = [str(v) for v in values]
+    if len(listed) > 5:
+        listed = [listed[0], "…", listed[-1]]
+    return "{" + ",".join(listed) + "}"
+
+
+def neuron(record: dict) -> str:
+    if record["kind"] == "ann":
+        return MISSING
+    return f"{plain(record['neuron'])} {alphabet(record['spike_values'])}"
+
+
+def _quantised(record: dict) -> float | None:
+    found = (record.get("energies") or {}).get(record["energy_model"]) or {}
+    return found.get("quantised_millijoules")
+
+
+def _independent(record: dict) -> str:
+    value = record["batch_independent"]
+    return "yes" if value is True else "not checked" if value is None else "NO"
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("name", "Model", lambda r: r["name"], "name of the model"),
+    Column("kind", "Kind", lambda r: KINDS[r["kind"]], "ANN, converted or trained directly"),
+    Column("parameters", "Parameters", lambda r: number(r["parameters"]), "trainable numbers"),
+    Column("neuron", "Neuron", neuron, "spiking neuron and what it may send in one step"),
+    Column("timesteps", "T", lambda r: plain(r["timesteps"]), "time steps"),
+    Column("mask", "Mask", lambda r: plain(r["mask"]), "ratio of spikes that random masks drop"),
+    Column("top1", "Top-1, %", lambda r: percent(r["top1"]), "share of right first answers"),
+    Column("top5", "Top-5, %", lambda r: percent(r["top5"]), "right answer among the first five"),
+    Column("agreement", "Agrees, %", lambda r: percent(r["agreement_with_ann"]),
+           "share of images with the same answer as the ANN"),
+    Column("macs", "MACs", lambda r: number(r["macs"]), "multiply-accumulates an image"),
+    Column("acs", "ACs", lambda r: MISSING if r["kind"] == "ann" else number(r["acs"]),
+           "synaptic operations (accumulations) an image"),
+    Column("energy", "Energy", lambda r: energy(r["energy_millijoules"]),
+           "energy of one image under the energy model"),
+    Column("quantised", "Quantised", lambda r: energy(_quantised(r)),
+           "energy of the network's own quantised twin, run once"),
+    Column("ratio", "/ quantised", lambda r: times(r["energy_to_quantised"]),
+           "above 1 the spiking network needs more than its quantised twin"),
+    Column("per_synapse", "Spikes / synapse", lambda r: plain_digits(r["spikes_per_synapse"]),
+           "accumulations an image over synapses behind spikes"),
+    Column("independent", "Independent", _independent,
+           "whether an image's answer is the same in any company in the batch"),
+    Column("speed", "Images / s", lambda r: number(r["images_per_second"]),
+           "simulation speed on this machine"),
+)
+
+
+def plain_digits(value: float | None) -> str:
+    return MISSING if value is None else _digits(value, 3)
+
+
+def cells(record: dict) -> list[str]:
+    """One row as text."""
+    return [column.show(record) for column in COLUMNS]
+
+
+def as_markdown(records: Sequence[dict]) -> str:
+    head = [column.heading for column in COLUMNS]
+    lines = [head, ["---"] * len(head), *(cells(record) for record in records)]
+    return "".join(f"| {' | '.join(c.replace('|', '/') for c in line)} |\n" for line in lines)
+
+
+def as_csv(records: Sequence[dict]) -> str:
+    """Unrounded values under the keys of eval.json."""
+    keys = ("name", "kind", "run", "parameters", "timesteps", "neuron", "spike_values", "attention",
+            "readout", "mask", "top1", "top5", "agreement_with_ann", "macs", "acs",
+            "energy_millijoules", "energy_model", "energy_to_quantised", "spikes_per_synapse",
+            "batch_independent", "images_per_second")
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(keys)
+    for record in records:
+        writer.writerow(["" if record[key] is None else record[key] for key in keys])
+    return out.getvalue()
+
+
+def as_latex(records: Sequence[dict]) -> str:
+    """A booktabs table."""
+    shown = [c for c in COLUMNS if c.key not in ("speed", "independent")]
+    lines = [r"% needs \usepackage{booktabs}",
+             r"\begin{tabular}{" + "l" * 2 + "r" * (len(shown) - 2) + "}", r"\toprule",
+             " & ".join(_latex(c.heading) for c in shown) + r" \\", r"\midrule"]
+    for record in records:
+        lines.append(" & ".join(_latex(c.show(record)) for c in shown) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _latex(text: str) -> str:
+    for old, new in (("\\", r"\textbackslash "), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"),
+                     ("{", r"\{"), ("}", r"\}"), ("#", r"\#"), ("–", "--"), ("×", r"$\times$"),
+                     ("µ", r"$\mu$"), ("…", r"\dots "), (_SPACE, "~")):
+        text = text.replace(old, new)
+    return text

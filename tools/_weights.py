@@ -1,0 +1,81 @@
+"""Published or foreign weights as a run, so that they convert and evaluate like one of ours."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import _runs
+import _setup
+import torch
+from _cli import say
+
+from spikeswap.calibrate import activation_thresholds
+from spikeswap.configs import get_config, save_config
+from spikeswap.convert import insert_qcfs
+from spikeswap.models import create_model, load_published
+from spikeswap.neurons import QCFS
+from spikeswap.train import build_network, claim_run_folder, point_latest, save_checkpoint
+
+
+def open_weights(arguments) -> _runs.Run:
+    """A run that is not on disk yet: the recipe's network with the weights in the file."""
+    overrides = [] if arguments.data is None else ["DATA.NAME", arguments.data]
+    cfg = get_config(arguments.cfg, overrides)
+    bundle = _setup.open_data(cfg, path=arguments.data_path)
+    build = _setup.describe_build(cfg, bundle)
+    network = build_network(build)
+    start = {name: module.threshold.clone() for name, module in _sites(network)}
+    load_published(network, arguments.weights)
+    if all(torch.equal(start[name], module.threshold) for name, module in _sites(network)):
+        network = _with_thresholds(build, bundle, cfg, arguments)
+    content = {
+        **{"model": network.state_dict(), "model_ema": None, "optimizer": None, "scheduler": None},
+        **{"epoch": 0, "epochs": 0, "kind": "qcfs", "build": build},
+        "config": _setup.plain_dict(cfg),
+        "weights": str(arguments.weights),
+        "versions": _setup.versions(),
+        "data": _setup.describe_data(bundle),
+    }
+    folder = Path(arguments.output) / _setup.stem_of(arguments.cfg, bundle.name)
+    return _runs.Run(folder, cfg, content)
+
+
+def _sites(network) -> list:
+    return [(name, m) for name, m in network.named_modules() if isinstance(m, QCFS)]
+
+
+def _with_thresholds(build: dict, bundle, cfg, arguments):
+    """The same weights; each threshold is the largest activation on training images."""
+    count = arguments.calibration_images or cfg.CONVERT.CALIBRATION_IMAGES
+    say(f"the weights hold no thresholds: taking them from {count} training images")
+    plain = create_model(
+        build["model"],
+        num_classes=build["num_classes"],
+        img_size=build["img_size"],
+        in_chans=build["in_chans"],
+        **build["overrides"],
+    )
+    load_published(plain, arguments.weights)
+    images = _setup.training_images(bundle, count, cfg.CONVERT.SEED)
+    thresholds = activation_thresholds(plain.eval(), images.split(50))
+    return insert_qcfs(
+        plain,
+        levels=build["levels"],
+        thresholds=thresholds,
+        mask=build["mask"],
+        mask_sites=build["mask_sites"] or None,
+    )
+
+
+@contextlib.contextmanager
+def run_folder(run: _runs.Run):
+    """Give such a run its folder, checkpoint and config; removed again if the block fails."""
+    folder = claim_run_folder(run.folder.parent, run.folder.name)
+    try:
+        save_config(run.cfg, folder / "config.yaml")
+        save_checkpoint(folder / "checkpoints" / "last.pt", run.checkpoint)
+        yield _runs.Run(folder, run.cfg, run.checkpoint)
+        point_latest(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

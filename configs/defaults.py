@@ -41,7 +41,8 @@ def default_config() -> CfgNode:
     cfg.TRAIN = CfgNode()
     cfg.TRAIN.EPOCHS = 25  # passes over the training split
     cfg.TRAIN.BATCH_SIZE = 50  # images a step and process
-    cfg.TRAIN.OPTIMIZER = "adamw"  # adamw | sgd
+    cfg.TRAIN.TENSORBOARD = False  # write events for TensorBoard beside metrics.jsonl
+    cfg.TRAIN.OPTIMIZER = "adamw"  # any name of timm's optimizers: adamw, sgd, lamb ...
     cfg.TRAIN.LR = 3e-3  # peak learning rate, reached at the end of the warm-up
     cfg.TRAIN.MIN_LR = 0.0  # learning rate at the end of the cosine
     cfg.TRAIN.WARMUP_FRACTION = 0.1  # share of all steps with a linear warm-up, [0, 1)

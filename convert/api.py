@@ -1,12 +1,11 @@
 """The three functions that users call: insert QCFS, convert, clip."""
 
-import copy
-
 import torch
 from torch import fx, nn
 
 from ..calibrate import activation_thresholds
 from ..graph import normal_form
+from ..graph.tracer import copy_model
 from ..neurons import NEURONS, QCFS
 from ..neurons.mask import check_ratio, check_scaling
 from ..simulate import check_readout
@@ -78,7 +77,7 @@ def clipped(model: nn.Module) -> nn.Module:
     """A copy in which every QCFS is clip(x, 0, threshold): what rate coding tends to."""
     if not any(isinstance(module, QCFS) for module in model.modules()):
         raise ValueError("the model has no QCFS site to clip; call insert_qcfs first")
-    model = copy.deepcopy(model)
+    model = copy_model(model)
     qcfs_to_clipped(model)
     return model
 

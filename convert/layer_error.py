@@ -1,14 +1,12 @@
 """Which layer loses the accuracy: each site of the original network against its neurons at T."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from ..neurons import QCFS, ClippedReLU, quantise
 from ..neurons.qcfs import broadcast_threshold
 from .analysis import check_model
-from .passes.sites import qcfs_to_clipped
+from .reference import reference_network
 
 
 @torch.no_grad()
@@ -16,7 +14,7 @@ def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> l
     """Compare every site of a QCFS network with the spiking network made of it, after T steps.
 
     Errors are norms relative to the norm of the reference activation: the clipped network's for rate
-    coding, the QCFS network's otherwise; masked sites of the reference are at their expectation.
+    coding, the QCFS network's otherwise (see `reference_network`).
 
     Args:
         network: the spiking network.
@@ -29,14 +27,12 @@ def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> l
         QCFS); unevenness (what this site itself adds: its mean output against clip or QCFS of its
         mean input). What is left of the error comes from the layers before.
     """
-    model = check_model(model)
-    reference = copy.deepcopy(model).eval()
+    reference = reference_network(network, model)
     rate = network.coding == "rate"
-    if rate:
-        qcfs_to_clipped(reference)
-    levels = {name: m.levels for name, m in model.named_modules() if isinstance(m, QCFS)}
+    sites = reference.network
+    levels = {name: m.levels for name, m in check_model(model).named_modules() if isinstance(m, QCFS)}
     read, gave = {}, {}
-    for name, module in reference.named_modules():
+    for name, module in sites.named_modules():
         if isinstance(module, (QCFS, ClippedReLU)) and name in network.sites:
             module.register_forward_hook(_keep(read, gave, name))
     reference(images)
@@ -49,15 +45,16 @@ def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> l
         neuron = site.neuron
         current, sent = sums[name]
         threshold = broadcast_threshold(neuron.threshold, neuron.axis, x.dim())
-        trained = broadcast_threshold(reference.get_submodule(name).threshold.detach(),
-                                      reference.get_submodule(name).axis, x.dim())
+        trained = broadcast_threshold(sites.get_submodule(name).threshold.detach(),
+                                      sites.get_submodule(name).axis, x.dim())
+        count = levels.get(name, network.sites[name].levels)
         clip = torch.minimum(x.clamp(min=0), trained)
-        level = quantise(x, trained, levels[name]) * (trained / levels[name])
+        level = quantise(x, trained, count) * (trained / count)
         if rate:
             current, sent = current / timesteps, sent / timesteps
             own = torch.minimum(current.clamp(min=0), threshold)
         else:
-            own = quantise(current, threshold, levels[name]) * (threshold / levels[name])
+            own = quantise(current, threshold, count) * (threshold / count)
         rows.append({"name": name, "ann": _rms(target), "error": _relative(sent, target, target),
                      "clipping": _relative(clip, x.clamp(min=0), target),
                      "quantisation": _relative(level, clip, target),
@@ -112,13 +109,9 @@ def logit_errors(network, model: nn.Module, images: Tensor, timesteps: int,
                  readout: str | None = None) -> dict[int, float]:
     """Relative error of the logits {t: error} at t = T/4, T/2 and T, on a batch of images.
 
-    Against the clipped network for rate coding, the QCFS network otherwise; the mean over images is
-    left in.
+    Against `reference_network`; the mean over images is left in.
     """
-    reference = copy.deepcopy(check_model(model)).eval()
-    if network.coding == "rate":
-        qcfs_to_clipped(reference)
-    target = reference(images)
+    target = reference_network(network, model)(images)
     logits = network(images, timesteps=timesteps, readout=readout)
     steps = sorted({max(1, timesteps // 4), max(1, timesteps // 2), timesteps})
     return {t: _relative(logits[t - 1], target, target) for t in steps}

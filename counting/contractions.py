@@ -25,12 +25,14 @@ class Operand:
             axes.
         connections: reach summed over all elements, zero or not.
         origin: the argument of the call of which `tensor` is a view.
+        analog: made inside the operation, of analog values.
     """
 
     tensor: Tensor
     reach: int | Tensor
     connections: int
     origin: Tensor | None = None
+    analog: bool = False
 
     @property
     def argument(self) -> Tensor:
@@ -129,10 +131,10 @@ def matrix_product(a: Tensor, b: Tensor, bias: int = 0, origins=(None, None)) ->
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     batch = math.prod(a.shape[:-2])
     macs = batch * m * k * n
-    detail = f"{k} to {n}" if a.dim() == 2 else f"{m}x{k} @ {k}x{n}"
+    detail = f"{m}x{k} @ {k}x{n}"
     return Contraction("linear", macs, Operand(a, n, macs, origins[0]),
                        Operand(b, m, macs, origins[1]), batch * m * n, bias, detail,
-                       (k, n) if a.dim() == 2 else (m, k, n))
+                       (m, k, n))
 
 
 def _mm(args, kwargs, out):
@@ -163,7 +165,9 @@ def attention(args: tuple, kwargs: dict, out) -> list[Contraction]:
     q, k, v = args[:3]
     scores = matrix_product(q, k.transpose(-2, -1), origins=(None, k))
     softmax = scores.left.tensor.new_ones(1).expand(*q.shape[:-1], k.shape[-2])
-    return [scores, matrix_product(softmax, v)]
+    mixed = matrix_product(softmax, v)
+    mixed.left.analog = True
+    return [scores, mixed]
 
 
 CONTRACTIONS: dict[str, Callable[[tuple, dict, Tensor], list[Contraction]]] = {

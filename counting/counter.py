@@ -6,20 +6,16 @@ what it sees into a `Ledger`. Nothing is assumed about a network beyond that.
 """
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
-from ..neurons import SpikingNeuron
-from .alphabet import inspect
-from .contractions import CONTRACTIONS, Contraction, Operand, pairs
-from .ledger import Ledger, Row, Side, Site
-from .modules import Role, role, steps_of, unit_of
-from .nonzero import count_by_unit
+from .bookkeeper import Bookkeeper
+from .contractions import CONTRACTIONS
+from .ledger import Ledger
+from .modules import Role, role
 from .other import FREE, OTHER
 from .provenance import (
     ACTIVATIONS,
@@ -36,9 +32,7 @@ from .provenance import (
     set_tag,
 )
 from .timing import TAKES_TIME, copies_of, steps_after
-from .twin import Twin
 
-_FIRST_SAMPLE, _SAMPLE = 2**16, 2**12  # elements of a neuron's output that are looked at
 # Analog values stay analog, and as many steps, under all operations but these.
 _RETAGS = COMPARE | ROUND | CONSTANT | TAKES_TIME
 _KNOWN = frozenset({*CONTRACTIONS, *OTHER, *FREE, *SAME, *PART, *CONSTANT, *ACTIVATIONS})
@@ -71,19 +65,19 @@ class OperationCounter(TorchDispatchMode):
                  rate_threshold: float = 0.0):
         super().__init__()
         self.model, self.spiking = model, spiking
-        self.ledger = Ledger()
         self.seconds = 0.0
-        self._twin = Twin(twin, rate_threshold) if twin else None
+        self._book = Bookkeeper(spiking, twin, rate_threshold)
         self._run = 0
-        self._turn = 0
-        self._by_place: set[str] = set()
         self._silent = 0
         self._entered = False
-        self._path: list[str] = []
-        self._pending: list[tuple] = []
-        self._observing = False
+        self._path: list[tuple[str, bool]] = []
         self._names: dict = {}
         self._weights: dict[int, int] = {}
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was counted so far."""
+        return self._book.ledger
 
     # ---- the frame: hooks, one forward pass, its end ------------------------------------------
 
@@ -114,7 +108,7 @@ class OperationCounter(TorchDispatchMode):
             steps: time steps of the run, if known before.
         """
         self._run += 1
-        self._silent, self._path, self._pending = 0, [], []
+        self._silent, self._path = 0, []
         self._seen: set[int] = set()
         self._steps, self._image_dims = steps, images.dim()
         alias = images.detach()
@@ -123,22 +117,19 @@ class OperationCounter(TorchDispatchMode):
             tag = Tag(Kind.EVENTS, self._run, steps=images.shape[1])
         set_tag(alias, tag)
         observe = getattr(self.model, "observe", None)
-        self._observing = observe is not None
+        self._book.begin(self._run, observe is not None)
         with observe(self._node_done) if observe else contextlib.nullcontext():
             self._resume()
             try:
                 yield alias
             finally:
                 self._pause()
-        self._flush("")
+        self._book.end_node("")
 
     def close(self, images: int, steps: int | None) -> None:
         """End of a forward pass of so many images and time steps (None: an ANN)."""
         start = time.perf_counter()
-        self.ledger.images += images
-        self.ledger.image_steps += images * (steps or 1)
-        if self._twin:
-            self._twin.close(self.ledger, steps or 1)
+        self._book.close(images, steps)
         self.seconds += time.perf_counter() - start
 
     def _pause(self) -> None:
@@ -199,10 +190,15 @@ class OperationCounter(TorchDispatchMode):
         if not (constant and tag.key in self._seen):
             share = tag.copies if constant else 1
             if name in CONTRACTIONS:
-                for contraction in CONTRACTIONS[name](args, kwargs, outs[0]):
-                    self._contract(name, contraction, share, constant)
-            elif tag is None or tag.kind is not Kind.WEIGHT:
-                self._count_other(func, name, args, outs[0], inputs, share)
+                path = self._path[-1][0] if self._path else ""
+                for c in CONTRACTIONS[name](args, kwargs, outs[0]):
+                    tags = [self._tag(side.argument) for side in (c.left, c.right)]
+                    self._book.contract(name, path, c, tags, share, constant)
+            elif name in OTHER and (tag is None or tag.kind is not Kind.WEIGHT):
+                in_linear = name == "add" and bool(self._path) and self._path[-1][1]
+                self._book.other(name, args, outs[0], share, "bias" if in_linear else None)
+            elif not self._names[func][1] and inputs and _holds_numbers(outs[0]):
+                self.ledger.uncounted[name] += 1
             if constant:
                 self._seen.add(tag.key)
         for position, x in enumerate(outs):
@@ -263,71 +259,11 @@ class OperationCounter(TorchDispatchMode):
             return repr(value)
         return hash((name, *map(of, args), *((k, of(v)) for k, v in kwargs.items())))
 
-    # ---- what an operation costs ----------------------------------------------------------------
-
-    def _count_other(self, func, name, args, out, inputs, share: int) -> None:
-        if name in OTHER:
-            if out.dtype == torch.bool or out.is_floating_point() or out.is_complex():
-                kind, size = OTHER[name]
-                self.ledger.other[kind] += size(args, out) // share
-        elif not self._names[func][1] and out.is_floating_point() and inputs:
-            self.ledger.uncounted[name] += 1
-
-    def _contract(self, name: str, c: Contraction, share: int, once: bool) -> None:
-        tags = [self._tag(side.argument) for side in (c.left, c.right)]
-        weights = [t is not None and t.kind is Kind.WEIGHT for t in tags]
-        if all(weights):
-            return  # prepared once for all images, such as a bias table
-        path = self._path[-1] if self._path else ""
-        kind = c.kind if c.kind == "conv" or any(weights) else "product"
-        image = not any(t is None or t.activated or t.kind not in (Kind.IMAGE, Kind.WEIGHT)
-                        for t in tags)
-        row = Row(path or name, kind, c.detail, c.macs // share, image=image, once=once,
-                  outputs=c.outputs // share)
-        for side, is_weight in zip((c.left, c.right), weights, strict=True):
-            if is_weight:
-                row.weights += _own_elements(side.tensor)
-            else:
-                row.inputs += side.tensor.numel() // share
-        row.left = self._side(c.left, tags[0])
-        row.right = self._side(c.right, tags[1])
-        if row.left.candidate and row.right.candidate:
-            row.pairs = pairs(c.left.tensor, c.right.tensor)
-        if c.bias:
-            self.ledger.other["bias"] += c.bias // share
-        key = (path, name, *c.signature)
-        if self._observing:
-            self._pending.append((key, row, c, tags))
-        else:
-            self._enter(key, row, c, tags)
-
-    def _side(self, operand: Operand, tag: Tag | None) -> Side:
-        side = Side(connections=operand.connections, elements=operand.tensor.numel())
-        side.candidate = self.spiking and (tag is None or tag.candidate)
-        if not side.candidate:
-            return side
-        if tag is not None and tag.sources:
-            side.sources = tag.sources
-        else:
-            side.alphabet = inspect(operand.tensor)
-            if side.alphabet.analog:
-                return side
-        if tag is not None and isinstance(operand.reach, Tensor):
-            self._by_place |= tag.sources
-        side.events = operand.events(tag)
-        side.nonzero = operand.nonzero(tag)
-        return side
-
-    def _enter(self, key, row: Row, c: Contraction, tags, running: bool = False) -> None:
-        if self._twin and not row.image:
-            self._twin.add(key, row, c, tags, self._observing, running)
-        self.ledger.add_row(key, row)
-
     # ---- modules --------------------------------------------------------------------------------
 
     def _before(self, name: str, what: Role | None):
         def hook(module, args):
-            self._path.append(name)
+            self._path.append((name, isinstance(module, nn.Linear)))
             if what is not None:
                 self._pause()
         return hook
@@ -350,7 +286,7 @@ class OperationCounter(TorchDispatchMode):
         """Count a module as one thing, and mark what it gives."""
         size = out.numel()
         if what is Role.NEURON:
-            self._neuron(name, module, tag, out)
+            set_tag(out, self._book.neuron(name, module, tag, out))
             return
         if what is not Role.PRESENT:
             self.ledger.other[what.value] += size
@@ -364,65 +300,24 @@ class OperationCounter(TorchDispatchMode):
             new.kind = Kind.ANALOG
         set_tag(out, new)
 
-    def _neuron(self, name: str, module, tag: Tag | None, out: Tensor) -> None:
-        steps = steps_of(module, out) or (max(tag.steps, tag.copies) if tag else 0)
-        new = Tag(Kind.SPIKES, self._run, frozenset((name,)), steps=steps)
-        site = Site(updates=out.numel())
-        proven = self._count_spikes(name, module, site, new, out)
-        if not proven or name not in self.ledger.sites:
-            site.alphabet = inspect(self._sample(name, out), unit_of(module, out))
-        set_tag(out, new)
-        self.ledger.add_site(name, site)
-        self.ledger.other["neuron charge"] += site.updates
-        self.ledger.other["neuron compare"] += site.updates
-        self.ledger.other["neuron reset"] += site.spikes
-
-    def _count_spikes(self, name: str, module, site: Site, tag: Tag, out: Tensor) -> bool:
-        """Count what a neuron sent, by place if a convolution behind it asks for that.
-
-        Returns whether the sums prove that it sent nothing but 0 and its unit.
-        """
-        places = tuple(out.shape[-2:]) if out.dim() >= 4 and name in self._by_place else None
-        if isinstance(module, SpikingNeuron) and module.alphabet == [0, 1]:
-            found = count_by_unit(out, module.unit, module.axis, places)
-            if found is not None:
-                site.spikes, by_place = found
-                tag.keep(out, site.spikes, None if places is None else (places, by_place))
-                return True
-        reach = 1 if places is None else torch.ones(places, dtype=torch.int64)
-        site.spikes = Operand(out, reach, 0).events(tag)
-        return False
-
-    def _sample(self, name: str, out: Tensor) -> Tensor:
-        """Rows of a neuron's output to look at: many at first, then others in each call."""
-        size = _FIRST_SAMPLE if name not in self.ledger.sites else _SAMPLE
-        if out.numel() <= size:
-            return out
-        rows = max(1, size * out.shape[0] // out.numel())
-        self._turn += 1
-        first = self._turn * 7919 % (out.shape[0] - rows + 1)
-        return out[first:first + rows]
-
     # ---- nodes of a converted network -----------------------------------------------------------
 
     def _node_done(self, node, module, args, kwargs, output, steps) -> None:
         """Give the operations since the last node its name."""
-        if not self._pending:
+        if not self._book.waiting:
             return
         start = time.perf_counter()
         self._pause()
         path = node.meta.get("module_path", "").split("@")[0]
         name = f"{path} ({node.name})" if path else node.name
         running = getattr(node.meta.get("domain"), "value", "") == "running"
-        self._flush(str(node.target) if node.op == "call_module" else name, running)
+        self._book.end_node(str(node.target) if node.op == "call_module" else name, running)
         self._resume()
         self.seconds += time.perf_counter() - start
 
-    def _flush(self, name: str, running: bool = False) -> None:
-        pending, self._pending = self._pending, []
-        for number, (key, row, c, tags) in enumerate(pending):
-            row.name = name or row.name
-            self._enter((name, number) if name else key, row, c, tags, running)
+
+def _holds_numbers(x: Tensor) -> bool:
+    return x.is_floating_point() or x.is_complex()
 
 
 def _tensors(values) -> list[Tensor]:
@@ -435,7 +330,3 @@ def _tensors(values) -> list[Tensor]:
             found.extend(v for v in value if isinstance(v, Tensor))
     return found
 
-
-def _own_elements(x: Tensor) -> int:
-    """Elements without those that an expansion repeats."""
-    return math.prod(n for n, stride in zip(x.shape, x.stride(), strict=True) if stride)

@@ -19,6 +19,7 @@ from ..neurons import (
     SpikingNeuron,
     broadcast_threshold,
 )
+from .alphabet import Alphabet
 
 
 class Role(enum.Enum):
@@ -71,3 +72,12 @@ def unit_of(module: nn.Module, out: Tensor) -> Tensor | None:
     if isinstance(module, SpikingNeuron):
         return broadcast_threshold(module.unit, module.axis, out.dim())
     return None
+
+
+def declared(module: nn.Module) -> Alphabet:
+    """What a neuron says it sends; {0, 1} where it says nothing."""
+    if not isinstance(module, SpikingNeuron):
+        return Alphabet(1, unit=1.0)
+    unit = float(module.unit) if module.unit.numel() == 1 else None
+    alphabet = module.alphabet
+    return Alphabet(max(alphabet), min(alphabet) < 0, scaled=unit != 1.0, unit=unit)

@@ -15,13 +15,14 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 # Okabe and Ito's colour-blind safe palette (2008), without the yellow that white paper swallows;
 # each is also told apart by its marker.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-_INK, _FAINT = "#010203", "#040506"  # placeholders that become the page's colours
+_INK, _FAINT = "#010203", "#040506"  # black on paper; in the page they become its colours
 _STYLE = {
     "font.family": "sans-serif", "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -65,17 +66,17 @@ class Drawing:
         text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
         text = re.sub(r"font: ([^;']*?)'[^']*'[^;\"]*", r"font: \1system-ui, sans-serif", text)
         text = re.sub(r'id="(?!m|p)(\w+)"', rf'id="{self.name}-\1"', text)
-        text = text.replace(_INK, "var(--ink)").replace(_FAINT, "var(--faint)")
+        for color, name in ((_INK, "ink"), (_FAINT, "faint"), (COLORS[0].lower(), "blue")):
+            text = text.replace(color, f"var(--{name})")
         label = html.escape(f"{self.title}. {self.alt}", quote=True)
         return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
     def save_png(self, folder: Path) -> Path:
         """Write the figure on white for a paper; returns the path."""
         path = folder / f"{self.name}.png"
-        for text in self.figure.findobj(lambda artist: hasattr(artist, "get_color")):
-            with contextlib.suppress(ValueError, TypeError):
-                if text.get_color() == _INK:
-                    text.set_color("black")
+        for line in self.figure.findobj(Line2D):
+            if line.get_color() == _FAINT:
+                line.set_color("#dfe4ea")
         with matplotlib.rc_context(_STYLE):
             FigureCanvasAgg(self.figure).print_figure(path, dpi=200, facecolor="white")
         return path

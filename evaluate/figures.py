@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from .drawing import COLORS, MARKERS, Drawing, legend_below, new_figure, style
 from .tables import energy, number
@@ -105,7 +105,7 @@ def synaptic_operations(records: Sequence[dict]) -> Drawing | None:
     if not shown:
         return None
     figure, axes = new_figure("Operations of each layer", "operation, in data-flow order",
-                              "operations an image (log scale)")
+                              "operations an image (log scale)\nfilled: ACs, open: MACs")
     with style():
         for i, record in shown:
             look = _look(i)
@@ -116,7 +116,7 @@ def synaptic_operations(records: Sequence[dict]) -> Drawing | None:
                     axes.plot(*zip(*points, strict=True), linestyle="none", markersize=4.5,
                               marker=look["marker"], color=look["color"],
                               markerfacecolor=look["color"] if filled else "none",
-                              label=f"{record['name']}, {key[:-1].upper()}s")
+                              label=record["name"] if filled else None)
         axes.set_yscale("log")
         legend_below(figure, *axes.get_legend_handles_labels())
     parts = [f"{r['name']} {number(r['acs'])} accumulations and {number(r['macs'])} "
@@ -163,9 +163,14 @@ def energy_to_quantised(records: Sequence[dict]) -> Drawing | None:
 
 
 def mask_ratios(records: Sequence[dict]) -> Drawing | None:
-    """Accuracy and energy against the mask ratio, for converted networks that differ in it."""
-    shown = sorted((r for r in records if r["kind"] == "converted" and r["mask"] is not None),
-                   key=lambda r: r["mask"])
+    """Accuracy and energy against the mask ratio, for conversions that differ in nothing else."""
+    groups: dict[tuple, list[dict]] = {}
+    for record in records:
+        if record["kind"] == "converted" and record["mask"] is not None:
+            key = (record["run"], record["neuron"], record["timesteps"], record["readout"])
+            groups.setdefault(key, []).append(record)
+    shown = max(groups.values(), key=lambda rs: len({r["mask"] for r in rs}), default=[])
+    shown = sorted(shown, key=lambda r: r["mask"])
     if len({r["mask"] for r in shown}) < 2:
         return None
     figure, axes = new_figure("Accuracy and energy against the mask ratio", "mask ratio",
@@ -181,10 +186,9 @@ def mask_ratios(records: Sequence[dict]) -> Drawing | None:
             right.set_ylabel(f"energy of one image, mJ ({shown[0]['energy_model']})")
             right.plot(ratios, [r["energy_millijoules"] for r in shown], **_look(1),
                        label="energy (right)")
-            right.set_ylim(bottom=0)
-            handles, labels = (a + b for a, b in zip((handles, labels),
-                                                     right.get_legend_handles_labels(),
-                                                     strict=True))
+            right.set_ylim(0, 1.15 * max(r["energy_millijoules"] for r in shown))
+            more, names = right.get_legend_handles_labels()
+            handles, labels = handles + more, labels + names
         legend_below(figure, handles, labels)
     parts = [f"{r['name']} at {r['mask']:g}: {r['top1']:.2f} %, {energy(r['energy_millijoules'])}"
              for r in shown]
@@ -211,7 +215,9 @@ def training_curves(metrics: Mapping[str, Sequence[dict]]) -> Drawing | None:
         for run, split, points in curves:
             axes.plot(*zip(*points, strict=True), label=f"{run}, {split}",
                       color=COLORS[runs.index(run) % len(COLORS)],
-                      linestyle=lines[splits.index(split) % len(lines)])
+                      linestyle=lines[splits.index(split) % len(lines)],
+                      marker=MARKERS[runs.index(run) % len(MARKERS)], markersize=3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_below(figure, *axes.get_legend_handles_labels())
     parts = [f"{run} ends at {points[-1][1]:.2f} % on the {split} split"
              for run, split, points in curves]

@@ -9,7 +9,7 @@ import jinja2
 from . import figures
 from .drawing import Drawing
 from .energy import ENERGY_MODELS
-from .records import check_record, versions, write_text
+from .records import check_record, read_eval_json, versions, write_text
 from .tables import COLUMNS, as_csv, as_latex, as_markdown, cells, number, percent
 from .words import describe_model, findings
 
@@ -29,7 +29,8 @@ def write_report(records: Sequence[dict], folder, *, metrics=None, audits: Mappi
         metrics: training curves: {run name: path of a metrics.jsonl, or its rows}.
         audits: {model name: text or object that prints as text}, such as `snn.report`.
         layer_errors: {model name: rows {"name", "error", ...}} of the conversion.
-        data, split, images, limit, device: what was evaluated, and where.
+        data, split, images, limit, device: what was evaluated, and where; what is left out is
+            taken from an eval.json of the same models in the folder, if there is one.
         data_note: a remark on the data, such as that they are generated.
     """
     if not records:
@@ -39,10 +40,14 @@ def write_report(records: Sequence[dict], folder, *, metrics=None, audits: Mappi
     folder = Path(folder)
     drawings = _drawings(records, _read_metrics(metrics or {}), _errors(layer_errors or {}))
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    page = _page(records, drawings, audits or {}, layer_errors or {}, {
-        "title": title, "data": data, "split": split, "limit": limit, "device": device,
-        "images": images if images is not None else records[0].get("images"),
-        "data_note": data_note, "versions": versions()})
+    about = {"data": data, "split": split, "images": images, "limit": limit, "device": device,
+             "data_note": data_note, "total_images": None}
+    written = _written(folder, records)
+    about = {key: written.get(key) if value is None else value for key, value in about.items()}
+    if about["images"] is None:
+        about["images"] = records[0].get("images")
+    page = _page(records, drawings, audits or {}, layer_errors or {},
+                 {**about, "title": title, "versions": versions()})
     for drawing in drawings:
         drawing.save_png(folder / "figures")
     for ending, text in (("md", as_markdown(records)), ("csv", as_csv(records)),
@@ -51,6 +56,18 @@ def write_report(records: Sequence[dict], folder, *, metrics=None, audits: Mappi
     path = folder / "report.html"
     write_text(path, page)
     return path
+
+
+def _written(folder: Path, records: Sequence[dict]) -> dict:
+    """The eval.json of these very models, if it lies in the folder."""
+    if not (folder / "eval.json").is_file():
+        return {}
+    try:
+        content = read_eval_json(folder)
+    except ValueError:  # of another schema, or damaged: it says nothing about these models
+        return {}
+    same = [m["name"] for m in content["models"]] == [r["name"] for r in records]
+    return content if same else {}
 
 
 def _drawings(records, metrics: Mapping, errors: Mapping) -> list[Drawing]:

@@ -5,7 +5,7 @@ import dataclasses
 import io
 from collections.abc import Callable, Sequence
 
-KINDS = {"ann": "ANN", "converted": "converted SNN", "direct": "direct-trained SNN"}
+KINDS = {"ann": "ANN", "converted": "converted", "direct": "direct"}
 MISSING = "–"
 _SPACE = "\u00a0"  # a number and its unit stay on one line
 
@@ -77,11 +77,6 @@ def neuron(record: dict) -> str:
     return f"{plain(record['neuron'])} {alphabet(record['spike_values'])}"
 
 
-def _quantised(record: dict) -> float | None:
-    found = (record.get("energies") or {}).get(record["energy_model"]) or {}
-    return found.get("quantised_millijoules")
-
-
 def _independent(record: dict) -> str:
     value = record["batch_independent"]
     return "yes" if value is True else "not checked" if value is None else "NO"
@@ -90,7 +85,7 @@ def _independent(record: dict) -> str:
 COLUMNS: tuple[Column, ...] = (
     Column("name", "Model", lambda r: r["name"], "name of the model"),
     Column("kind", "Kind", lambda r: KINDS[r["kind"]], "ANN, converted or trained directly"),
-    Column("parameters", "Parameters", lambda r: number(r["parameters"]), "trainable numbers"),
+    Column("parameters", "Params", lambda r: number(r["parameters"]), "trainable numbers"),
     Column("neuron", "Neuron", neuron, "spiking neuron and what it may send in one step"),
     Column("timesteps", "T", lambda r: plain(r["timesteps"]), "time steps"),
     Column("mask", "Mask", lambda r: plain(r["mask"]), "ratio of spikes that random masks drop"),
@@ -103,11 +98,9 @@ COLUMNS: tuple[Column, ...] = (
            "synaptic operations (accumulations) an image"),
     Column("energy", "Energy", lambda r: energy(r["energy_millijoules"]),
            "energy of one image under the energy model"),
-    Column("quantised", "Quantised", lambda r: energy(_quantised(r)),
-           "energy of the network's own quantised twin, run once"),
-    Column("ratio", "/ quantised", lambda r: times(r["energy_to_quantised"]),
-           "above 1 the spiking network needs more than its quantised twin"),
-    Column("per_synapse", "Spikes / synapse", lambda r: plain_digits(r["spikes_per_synapse"]),
+    Column("ratio", "Energy / quantised", lambda r: times(r["energy_to_quantised"]),
+           "energy over that of the network's own quantised twin, run once; above 1 the SNN loses"),
+    Column("per_synapse", "Spikes/ synapse", lambda r: plain_digits(r["spikes_per_synapse"]),
            "accumulations an image over synapses behind spikes"),
     Column("independent", "Independent", _independent,
            "whether an image's answer is the same in any company in the batch"),

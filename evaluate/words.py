@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .tables import KINDS, alphabet, energy, times
+from .tables import alphabet, energy, times
 
 _READOUTS = {"mean": "mean of all steps so far",
              "second-half": "mean of the second half of the steps so far"}
@@ -15,7 +15,8 @@ def describe_model(record: dict) -> str:
         if record["mask"]:
             text += f"; masked sites at their expectation (mask ratio {record['mask']:g})"
         return text + "."
-    parts = [KINDS[record["kind"]], f"T = {record['timesteps']}",
+    kind = {"converted": "converted SNN", "direct": "SNN trained directly"}[record["kind"]]
+    parts = [kind, f"T = {record['timesteps']}",
              f"neuron {record['neuron'] or 'unknown'} sending {alphabet(record['spike_values'])}"]
     if record["attention"]:
         parts.append(f"attention {record['attention']}")
@@ -30,7 +31,7 @@ def describe_model(record: dict) -> str:
 
 
 def findings(records: Sequence[dict]) -> list[tuple[str, str]]:
-    """(kind, sentence) pairs, kind one of "good", "bad", "note": one a spiking model, and warnings."""
+    """(kind, sentence) pairs, kind "good", "bad" or "note": one a spiking model, and warnings."""
     found = []
     anns = {r["run"]: r for r in records if r["kind"] == "ann"}
     for record in records:

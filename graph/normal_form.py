@@ -15,7 +15,7 @@ from ..neurons import QCFS, ClippedReLU
 from .errors import Offence, UnconvertibleError
 from .operations import DROPOUTS, function_name, module_of
 from .surgery import add_module, attribute, call_module_after, calls, finish, set_module
-from .tracer import remove_hooks, trace
+from .tracer import copy_model, trace
 
 log = logging.getLogger(__name__)
 
@@ -296,8 +296,7 @@ def _check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
     generator = torch.Generator().manual_seed(0)
     example = gm.meta["example"]
     noise = torch.randn(example.shape, generator=generator, dtype=example.dtype).to(example.device)
-    original = copy.deepcopy(model).eval()
-    remove_hooks(original)
+    original = copy_model(model).eval()
     expected, got = original(noise.clone()), gm.eval()(noise.clone())
     if not isinstance(expected, torch.Tensor) or not isinstance(got, torch.Tensor):
         return

@@ -54,6 +54,9 @@ class _Value(fx.Proxy):
 
     def __iter__(self):
         known = self.tracer.known(self, missing=None)
+        if isinstance(known, torch.Tensor) and known.dim() and not (
+                known.shape[0] == len(self.tracer.example) and _depends_on_image(self.node)):
+            return iter([self[i] for i in range(len(known))])
         if isinstance(known, (tuple, list, torch.Size)):
             return iter([self[i] for i in range(len(known))])
         frame = inspect.currentframe().f_back
@@ -273,6 +276,16 @@ def guess_example(model: nn.Module) -> torch.Tensor | None:
     return _like(model, torch.zeros(1, *size))
 
 
+def copy_model(model: nn.Module) -> nn.Module:
+    """A deep copy without the user's hooks, also of a model that weight norm left tensors in."""
+    computed = {id(value): value.detach().clone() for module in model.modules()
+                for value in module.__dict__.values()
+                if isinstance(value, torch.Tensor) and not value.is_leaf}
+    model = copy.deepcopy(model, computed)
+    remove_hooks(model)
+    return model
+
+
 def remove_hooks(model: nn.Module) -> None:
     """Take the user's forward and backward hooks off a copy; they would see proxies."""
     for module in model.modules():
@@ -301,9 +314,7 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     leaf_names = [name for name, module in model.named_modules()
                   if any(module is leaf for leaf in leaf_modules)]
     leaf_modules = [leaf for leaf in leaf_modules if not isinstance(leaf, nn.Module)] + leaf_names
-    model = copy.deepcopy(model)
-    model.eval()
-    remove_hooks(model)
+    model = copy_model(model).eval()
     if isinstance(example_inputs, (tuple, list)):
         example_inputs = example_inputs[0]
     if example_inputs is not None:

@@ -1,12 +1,9 @@
 """Official checkpoints, loaded strictly into our models."""
 
-import pickle
-from pathlib import Path
-
-import torch
 from torch import Tensor, nn
 
 from ..neurons import QCFS
+from .checkpoint_file import read_checkpoint
 
 # Published names of a threshold, behind the name of its activation.
 _THRESHOLD_NAMES = ("up", "thresh")
@@ -29,7 +26,7 @@ def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
             all of them are named, and the model is left as it was.
     """
     raw = (path_or_state_dict if isinstance(path_or_state_dict, dict)
-           else _read(Path(path_or_state_dict)))
+           else read_checkpoint(path_or_state_dict))
     state = unwrap(raw)
     sites = {name: m for name, m in model.named_modules() if isinstance(m, QCFS)}
     target = {key: value for key, value in model.state_dict().items()
@@ -85,19 +82,3 @@ def _modern_name(key: str) -> str:
 
 def _is_constant(key: str) -> bool:
     return key.rpartition(".")[2] in ("attn_mask", "relative_position_index", "num_batches_tracked")
-
-
-def _read(path: Path) -> dict:
-    if not path.is_file():
-        raise ValueError(f"checkpoint {path} does not exist")
-    try:
-        from yacs.config import CfgNode  # noqa: PLC0415  (MST's files hold their config)
-
-        with torch.serialization.safe_globals([CfgNode]):
-            raw = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise ValueError(f"checkpoint {path} cannot be read as tensors: "
-                         f"{str(error).splitlines()[0]}; it may be truncated, or hold code") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"checkpoint {path} holds a {type(raw).__name__}, not a state dict")
-    return raw

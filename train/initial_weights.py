@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from .checkpoints import read_torch_file
+from ..models import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         content = _read_safetensors(path)
     else:
-        content = read_torch_file(path)
+        content = read_checkpoint(path)
     for _ in range(3):
         inner = next(
             (

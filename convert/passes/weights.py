@@ -15,8 +15,13 @@ def bake_reparametrisations(gm: fx.GraphModule) -> int:
     changed = 0
     for _, module in calls(gm, nn.Module):
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            values = {name: getattr(module, name).detach().clone()
+                      for name in module.parametrizations}
+            # by hand: torch's remover edits the class, which copies of the model share
+            module.__class__ = parametrize.type_before_parametrizations(module)
+            del module._modules["parametrizations"]
+            for name, value in values.items():
+                module._parameters[name] = nn.Parameter(value, requires_grad=False)
             changed += 1
         for key, hook in list(module._forward_pre_hooks.items()):
             if type(hook).__name__ in ("WeightNorm", "SpectralNorm"):

@@ -1,0 +1,52 @@
+"""The network that a conversion is measured against: what its readout tends to."""
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..graph import normal_form
+from ..graph.surgery import calls
+from ..neurons import Clock, SeededMask
+from .analysis import check_model
+from .passes.masks import insert_masks, masks_to_seeded, remove_masks
+from .passes.sites import qcfs_to_clipped
+
+
+class Reference(nn.Module):
+    """`reference(images, first_index=0)` -> logits [B, classes].
+
+    For rate coding the clipped network, masked sites at their expectation; for cumulative coding the
+    QCFS network with the frozen masks of the conversion.
+
+    Attributes:
+        name: "clipped network" or "QCFS network", for outputs.
+        network: the graph; sites keep their names.
+    """
+
+    def __init__(self, network: fx.GraphModule, name: str):
+        super().__init__()
+        self.network = network
+        self.name = name
+        self.clock = Clock()
+        for _, mask in calls(network, SeededMask):
+            mask.clock = self.clock
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, first_index: int = 0) -> Tensor:
+        self.clock.batch, self.clock.first_index = len(images), first_index
+        return self.network(images)
+
+
+def reference_network(network, model: nn.Module) -> Reference:
+    """What a `SpikingNetwork` made of the QCFS network `model` tends to, as a plain network."""
+    gm = normal_form(check_model(model)).eval()
+    gm.requires_grad_(False)
+    info = network.info
+    remove_masks(gm)
+    if info["mask"] > 0:
+        insert_masks(gm, info["mask"], info["mask_sites"], info["mask_scaling"])
+    gm.eval()
+    if network.coding == "rate":
+        qcfs_to_clipped(gm)
+        return Reference(gm, "clipped network")
+    masks_to_seeded(gm, info["seed"], info["mask_scaling"], frozen=True)
+    return Reference(gm, "QCFS network")

@@ -1,0 +1,179 @@
+"""Enters what a forward pass does into the ledger: operations with synapses, neurons, the rest."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..neurons import SpikingNeuron
+from .alphabet import Alphabet, inspect
+from .contractions import Contraction, Operand, pairs
+from .ledger import Ledger, Row, Side, Site
+from .modules import declared, steps_of, unit_of
+from .nonzero import count_by_unit
+from .other import OTHER
+from .provenance import Kind, Tag
+from .twin import Twin
+
+_SAMPLE = 2**14  # elements that are looked at of what one of our own neurons sends in a call
+
+
+class Bookkeeper:
+    """Writes entries; holds those of a converted network until their node is known by name.
+
+    Args:
+        spiking, twin, rate_threshold: see `OperationCounter`.
+    """
+
+    def __init__(self, spiking: bool, twin: str | None, rate_threshold: float):
+        self.spiking = spiking
+        self.ledger = Ledger()
+        self.run = 0
+        self.by_node = False
+        self._twin = Twin(twin, rate_threshold) if twin else None
+        self._pending: list[tuple] = []
+        self._by_place: set[str] = set()
+        self._turn = 0
+
+    def begin(self, run: int, by_node: bool) -> None:
+        """A forward pass begins; `by_node`: `end_node` will tell the names of its operations."""
+        self.run, self.by_node = run, by_node
+        self._pending = []
+
+    def close(self, images: int, steps: int | None) -> None:
+        """A forward pass of so many images and steps is over."""
+        self.ledger.images += images
+        self.ledger.image_steps += images * (steps or 1)
+        if self._twin:
+            self._twin.close(self.ledger, steps or 1)
+
+    def other(self, name: str, args, out: Tensor, share: int, kind: str | None = None) -> None:
+        """An operation without synapses; `kind` overrules the table's."""
+        if out.dtype == torch.bool or out.is_floating_point() or out.is_complex():
+            listed, size = OTHER[name]
+            self.ledger.other[kind or listed] += size(args, out) // share
+
+    def contract(self, name: str, path: str, c: Contraction, tags: list[Tag | None], share: int,
+                 once: bool) -> None:
+        """An operation with synapses.
+
+        Args:
+            name: aten name.
+            path: of the module that it runs in.
+            tags: of its two operands.
+            share: how often a constant input holds the same values.
+            once: its inputs depend on the image alone.
+        """
+        weights = [t is not None and t.kind is Kind.WEIGHT for t in tags]
+        if all(weights):
+            return  # prepared once for all images, such as a bias table
+        kind = c.kind if c.kind == "conv" or any(weights) else "product"
+        image = not any(t is None or t.activated or t.kind not in (Kind.IMAGE, Kind.WEIGHT)
+                        for t in tags)
+        detail, geometry = c.detail, c.signature
+        if kind == "linear":  # however the batch is laid out
+            geometry = geometry[-2:]
+            detail = f"{geometry[0]} to {geometry[1]}"
+        row = Row(path or name, kind, detail, c.macs // share, image=image, once=once,
+                  outputs=c.outputs // share)
+        for side, is_weight in zip((c.left, c.right), weights, strict=True):
+            if is_weight:
+                row.weights += _own_elements(side.tensor)
+            else:
+                row.inputs += side.tensor.numel() // share
+        row.left = self._side(c.left, tags[0])
+        row.right = self._side(c.right, tags[1])
+        if row.left.candidate and row.right.candidate:
+            row.pairs = pairs(c.left.tensor, c.right.tensor)
+        if c.bias:
+            self.ledger.other["bias"] += c.bias // share
+        key = (path, kind, *geometry)
+        if self.by_node:
+            self._pending.append((key, row, c, tags))
+        else:
+            self._enter(key, row, c, tags)
+
+    def _side(self, operand: Operand, tag: Tag | None) -> Side:
+        side = Side(connections=operand.connections, elements=operand.tensor.numel())
+        side.candidate = (self.spiking and not operand.analog
+                          and (tag is None or tag.candidate))
+        if not side.candidate:
+            return side
+        if tag is not None and tag.sources:
+            side.sources = tag.sources
+        else:
+            side.alphabet = inspect(operand.tensor)
+            if side.alphabet.analog:
+                return side
+        if tag is not None and isinstance(operand.reach, Tensor):
+            self._by_place |= tag.sources
+        side.events = operand.events(tag)
+        side.nonzero = operand.nonzero(tag)
+        return side
+
+    def _enter(self, key, row: Row, c: Contraction, tags, running: bool = False) -> None:
+        if self._twin and not row.image:
+            self._twin.add(key, row, c, tags, self.by_node, running)
+        self.ledger.add_row(key, row)
+
+    def end_node(self, name: str, running: bool = False) -> None:
+        """Name the operations since the last node; an empty name keeps the ones that they have."""
+        pending, self._pending = self._pending, []
+        for number, (key, row, c, tags) in enumerate(pending):
+            row.name = name or row.name
+            self._enter((name, number) if name else key, row, c, tags, running)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether operations wait for a name."""
+        return bool(self._pending)
+
+    def neuron(self, name: str, module, tag: Tag | None, out: Tensor) -> Tag:
+        """One call of a neuron layer; returns the tag of what it sent."""
+        steps = steps_of(module, out) or (max(tag.steps, tag.copies) if tag else 0)
+        new = Tag(Kind.SPIKES, self.run, frozenset((name,)), steps=steps)
+        site = Site(updates=out.numel())
+        site.alphabet = self._count_spikes(name, module, site, new, out)
+        self.ledger.add_site(name, site)
+        self.ledger.other["neuron charge"] += site.updates
+        self.ledger.other["neuron compare"] += site.updates
+        self.ledger.other["neuron reset"] += site.spikes
+        return new
+
+    def _count_spikes(self, name: str, module, site: Site, tag: Tag, out: Tensor) -> Alphabet:
+        """Count what a neuron sent, by place if a convolution behind it asks for that.
+
+        Returns its alphabet: proven by the count (0 and one height), or looked at.
+        """
+        places = tuple(out.shape[-2:]) if out.dim() >= 4 and name in self._by_place else None
+        ours = isinstance(module, SpikingNeuron)
+        alphabet = declared(module)
+        if alphabet.levels == 1 and not alphabet.signed:
+            unit, axis = (module.unit, module.axis) if ours else (out.new_ones(1), 1)
+            found = count_by_unit(out, unit, axis, places)
+            if found is not None:
+                site.spikes, by_place = found
+                tag.keep(out, site.spikes, None if places is None else (places, by_place))
+                return alphabet if site.spikes else Alphabet()
+        reach = 1 if places is None else torch.ones(places, dtype=torch.int64)
+        site.spikes = Operand(out, reach, 0).events(tag)
+        if not ours:
+            return inspect(out)
+        seen = inspect(self._sample(out), unit_of(module, out))
+        within = not seen.analog and seen.levels <= alphabet.levels and (
+            alphabet.signed or not seen.signed)
+        return alphabet if within else seen
+
+    def _sample(self, out: Tensor) -> Tensor:
+        """A few rows of what a neuron sent, others in each call."""
+        if out.numel() <= _SAMPLE:
+            return out
+        rows = max(1, _SAMPLE * out.shape[0] // out.numel())
+        self._turn += 1
+        first = self._turn * 7919 % (out.shape[0] - rows + 1)
+        return out[first:first + rows]
+
+
+def _own_elements(x: Tensor) -> int:
+    """Elements without those that an expansion repeats."""
+    return math.prod(n for n, stride in zip(x.shape, x.stride(), strict=True) if stride)

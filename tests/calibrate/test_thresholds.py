@@ -1,0 +1,115 @@
+"""Thresholds from data: largest activations by site and channel, over all batches."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from spikeswap.calibrate import activation_thresholds
+from spikeswap.convert import insert_qcfs
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+        self.linear, self.head = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.act(self.norm(self.conv(x)))
+        x = F.relu6(4 * self.linear(x.flatten(2).transpose(1, 2)))
+        return self.head(F.relu(x @ x.transpose(1, 2)) @ x).mean(1)
+
+    def by_hand(self, x):
+        """Values behind the three activations, channels last."""
+        a = F.relu(self.norm(self.conv(x))).flatten(2).transpose(1, 2)
+        b = F.relu6(4 * self.linear(a))
+        return a, b, F.relu(b @ b.transpose(1, 2))
+
+
+@pytest.fixture
+def model():
+    return Net().eval()
+
+
+@pytest.fixture
+def images():
+    return torch.randn(10, 3, 6, 6)
+
+
+def test_largest_activation_of_each_channel(model, images):
+    found = activation_thresholds(model, [images])
+    a, b, c = model.by_hand(images)
+    assert list(found) == ["act", "relu6", "relu"]
+    torch.testing.assert_close(found["act"], a.flatten(0, 1).amax(0))
+    torch.testing.assert_close(found["relu6"], b.flatten(0, 1).amax(0))
+    assert found["relu6"].max() <= 6
+    torch.testing.assert_close(found["relu"], c.amax().reshape(1))  # scores have one threshold
+
+
+def test_one_value_a_site(model, images):
+    found = activation_thresholds(model, [images], per_channel=False)
+    for value, activation in zip(found.values(), model.by_hand(images), strict=True):
+        torch.testing.assert_close(value, activation.amax().reshape(1))
+
+
+def test_batches_and_their_kind_do_not_matter(model, images):
+    whole = activation_thresholds(model, [images])
+    pairs = [(images[i:i + 3], torch.zeros(1)) for i in range(0, 10, 3)]
+    for loader in (pairs, iter(pairs), [list(p) for p in pairs], torch.utils.data.DataLoader(
+            torch.utils.data.TensorDataset(images, torch.zeros(10)), 4)):
+        found = activation_thresholds(model, loader)
+        assert found.keys() == whole.keys()
+        assert all(torch.allclose(found[k], whole[k]) for k in whole)
+
+
+def test_statistics_of_training_are_not_used_or_changed(model, images):
+    expected = activation_thresholds(model, [images])
+    before = model.norm.running_mean.clone()
+    model.train()
+    found = activation_thresholds(model, [images])
+    assert model.training and torch.equal(model.norm.running_mean, before)
+    assert all(torch.equal(found[k], expected[k]) for k in expected)
+    assert not model.act._forward_hooks
+
+
+def test_dead_channels_have_threshold_zero(model, images):
+    with torch.no_grad():
+        model.norm.weight[1], model.norm.bias[1] = 0.0, -1.0
+    found = activation_thresholds(model, [images])["act"]
+    assert found[1] == 0 and (found[[0, 2, 3]] > 0).all()
+
+
+def test_images_of_another_type_are_brought_to_the_weights(model, images):
+    found = activation_thresholds(model.double(), [images])
+    assert found["act"].dtype is torch.float64
+
+
+def test_insert_qcfs_takes_them(model, images):
+    """At the images that they were measured on nothing is clipped: error of quantisation alone."""
+    found = activation_thresholds(model, [images])
+    fine = insert_qcfs(model, levels=2**16, thresholds=found)
+    assert (fine(images) - model(images)).norm() < 1e-3 * model(images).norm()
+
+
+@pytest.mark.parametrize("loader, words", [([], "no images"), (iter([]), "no images"),
+                                           ([["text"]], "tensor"), ([{"x": 1}], "tensor")])
+def test_loaders_without_images_are_refused(model, loader, words):
+    with pytest.raises(ValueError, match=words):
+        activation_thresholds(model, loader)
+
+
+def test_nan_names_the_site(model, images):
+    images[3, 0, 2, 2] = float("nan")
+    with pytest.raises(ValueError, match="'act'"):
+        activation_thresholds(model, [images])
+
+
+def test_unknown_method_lists_the_known_ones(model, images):
+    with pytest.raises(ValueError, match="max"):
+        activation_thresholds(model, [images], method="median of medians")
+
+
+def test_the_data_parallel_wrapper_is_taken_off(model, images):
+    found = activation_thresholds(nn.DataParallel(model), [images])
+    assert list(found) == ["act", "relu6", "relu"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..graph import normal_form
+from ..graph import UnconvertibleError, normal_form
 from ..graph.layout import channel_axis
 from ..graph.operations import relu_bound
 from ..graph.surgery import calls
@@ -35,6 +35,8 @@ def activation_thresholds(model: nn.Module, loader, method: str = "max", per_cha
     if images is None:
         raise ValueError("the loader gives no images; give at least one batch")
     gm = normal_form(model, leaf_modules, images if example_inputs is None else example_inputs)
+    if gm.meta.get("offences"):
+        raise UnconvertibleError(gm.meta["offences"])
     gm.eval()
     observers, handles = {}, []
     for node, module in calls(gm, nn.ReLU, nn.Hardtanh):

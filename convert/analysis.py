@@ -6,7 +6,7 @@ from ..graph import Kind, Offence, UnconvertibleError, classify
 from ..graph.batch_axis import batch_offences
 from ..graph.operations import is_pointwise_activation, module_of
 from ..graph.surgery import calls
-from ..neurons import QCFS
+from ..neurons import QCFS, ClippedReLU
 
 
 def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
@@ -16,7 +16,8 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
         needs_sites: refuse a network in which nothing would be swapped.
     """
     quantised = bool(calls(gm, QCFS))
-    offences = [o for node in gm.graph.nodes if (o := _offence(gm, node, quantised))]
+    offences = gm.meta.get("offences", []) + [
+        o for node in gm.graph.nodes if (o := _offence(gm, node, quantised))]
     offences += batch_offences(gm)
     inputs = [n for n in gm.graph.nodes if n.op == "placeholder" and n.users]
     if len(inputs) > 1:
@@ -40,6 +41,11 @@ def _offence(gm: fx.GraphModule, node: fx.Node, quantised: bool) -> Offence | No
         return None
     kind, remedy = classify(gm, node, gm.meta["leaves"])
     module = module_of(gm, node)
+    if kind is Kind.ACTIVATION and quantised:
+        kind, remedy = Kind.REFUSED, ("a plain ReLU beside QCFS sites: call insert_qcfs on the network "
+                                      "without QCFS, which quantises all of them")
+    if isinstance(module, ClippedReLU):
+        kind, remedy = Kind.REFUSED, "a clipped network is a reference: convert the QCFS network"
     if kind is Kind.NORM and module.running_mean is None:
         kind, remedy = Kind.REFUSED, ("it uses the statistics of the batch: train it with "
                                       "track_running_stats=True")

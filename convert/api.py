@@ -12,8 +12,8 @@ from ..simulate import check_readout
 from .analysis import check_convertible, check_model
 from .calibration import Calibration
 from .network import SpikingNetwork
-from .passes.masks import (check_mask_sites, default_mask_sites, insert_masks, remove_masks,
-                           site_names, trained_ratio)
+from .passes.masks import (check_mask_sites, default_mask_sites, insert_masks,
+                           masked_sites, remove_masks, site_names, trained_ratio)
 from .passes.sites import qcfs_to_clipped, relus_to_qcfs
 from .pipeline import conversion_passes, run_passes
 
@@ -54,9 +54,16 @@ def insert_qcfs(model: nn.Module, levels: int = 16, threshold: float = 2.0, thre
 
 def _finish(gm: fx.GraphModule, model: nn.Module) -> fx.GraphModule:
     gm.delete_all_unused_submodules()
-    gm.meta.pop("example", None)
+    _keep_image_shape(gm)
     gm.train(model.training)
     return gm
+
+
+def _keep_image_shape(gm: fx.GraphModule) -> None:
+    """The size of an image [C, H, W] stays in the graph's meta, the example does not."""
+    example = gm.meta.pop("example", None)
+    if example is not None:
+        gm.meta["image_shape"] = tuple(example.shape[1:])
 
 
 def _set_masks(gm: fx.GraphModule, ratio: float, mask_sites, scaling: str) -> list[str]:
@@ -67,7 +74,7 @@ def _set_masks(gm: fx.GraphModule, ratio: float, mask_sites, scaling: str) -> li
         remove_masks(gm)
         return []
     if wanted is None:
-        wanted = default_mask_sites(gm)
+        wanted = masked_sites(gm) or default_mask_sites(gm)
     remove_masks(gm)
     insert_masks(gm, ratio, wanted, scaling)
     return wanted
@@ -123,6 +130,11 @@ def convert_model(model: nn.Module, neuron: str = "if", attention: str = "accumu
     check_readout(readout, coding)
     check_scaling(mask_scaling)
     ratio = None if mask is None else check_ratio(mask)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ValueError(f"seed {seed!r} must be a whole number")
+    if calibration is None and (calibrate != "thresholds" or calibration_steps is not None):
+        raise ValueError(f"calibrate={calibrate!r} with calibration_steps={calibration_steps} needs "
+                         "images: give calibration=loader")
     model = check_model(model)
     if calibration is not None:
         calibration, example_inputs = _first_images(calibration, example_inputs)
@@ -137,7 +149,7 @@ def convert_model(model: nn.Module, neuron: str = "if", attention: str = "accumu
     trained = trained_ratio(gm)
     ratio = trained if ratio is None else ratio
     _set_masks(gm, ratio, mask_sites, mask_scaling)
-    masked = [name for name in site_names(gm) if _is_masked(gm, name)]
+    masked = masked_sites(gm)
     fit = Calibration(gm, calibration, calibrate, calibration_steps) if (
         quantised and calibration is not None) else None
     if fit is not None:
@@ -145,23 +157,16 @@ def convert_model(model: nn.Module, neuron: str = "if", attention: str = "accumu
     all_levels = sorted({m.levels for m in gm.modules() if isinstance(m, QCFS)})
     run_passes(gm, conversion_passes(neuron, coding, attention == "per-step", mask_scaling, seed,
                                      gm.meta["leaves"]))
-    example = gm.meta.pop("example", None)
-    if example is not None:
-        gm.meta["image_shape"] = tuple(example.shape[1:])
+    _keep_image_shape(gm)
     gm.requires_grad_(False).eval()
     info = {"neuron": neuron, "attention": attention, "readout": readout, "mask": ratio,
             "mask_scaling": mask_scaling, "mask_sites": masked, "trained_mask": trained,
             "seed": int(seed), "levels": all_levels[-1], "spike_values": _spike_values(gm),
             "timesteps": None}
-    network = SpikingNetwork(gm, info)
+    network = SpikingNetwork(gm, info).eval()
     if fit is not None:
         fit.fit_bias(network)
     return network
-
-
-def _is_masked(gm: fx.GraphModule, site: str) -> bool:
-    return any(node.op == "call_module" and node.target.startswith(f"{site}_mask")
-               for node in gm.graph.nodes)
 
 
 def _spike_values(gm: fx.GraphModule) -> list[int]:

@@ -160,11 +160,16 @@ class SpikingNetwork(nn.Module):
         """The layer-error table of the conversion, if one was made (`convert.layer_error`)."""
         return self.info.get("layer_errors")
 
-    def save(self, folder, **made) -> None:
-        """Write snn.safetensors and conversion.json into a folder (see `convert.saved`)."""
+    def save(self, folder, leaf_modules: bool = False, **made) -> None:
+        """Write snn.safetensors and conversion.json into a folder (see `convert.saved`).
+
+        Args:
+            leaf_modules: leave out the user's own leaf modules (refused otherwise).
+            made: further entries for conversion.json.
+        """
         from .saved import save  # noqa: PLC0415  (saved.py builds networks)
 
-        save(self, folder, made)
+        save(self, folder, made, leaf_modules)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{k}={self.info[k]!r}" for k in ("neuron", "attention", "readout", "mask"))
@@ -193,7 +198,16 @@ class SpikingNetwork(nn.Module):
         if not isinstance(images, Tensor) or images.dim() < 2 or len(images) == 0:
             raise ValueError(f"images of shape {getattr(images, 'shape', None)} must be a batch "
                              "[B, C, H, W] with at least one image")
+        weight = next(self.network.parameters(), None)
+        if weight is not None and (weight.dtype, weight.device) != (images.dtype, images.device):
+            raise ValueError(
+                f"images are {images.dtype} on {images.device}, the network is {weight.dtype} on "
+                f"{weight.device}; give images.to(device={str(weight.device)!r}, "
+                f"dtype={weight.dtype})")
         made_for = self.network.meta.get("image_shape")
+        if made_for and images.dim() != len(made_for) + 1:
+            raise ValueError(f"images of shape {tuple(images.shape)} must be a batch "
+                             f"[B, {', '.join(map(str, made_for))}]")
         if self.network.meta.get("fixed_image_size") and made_for and \
                 tuple(images.shape[1:]) != tuple(made_for):
             raise ValueError(
@@ -202,10 +216,10 @@ class SpikingNetwork(nn.Module):
                 "again with example_inputs of the new size")
 
     def _chunk(self, images: Tensor, chunk: int | None) -> int:
-        if chunk is not None:
-            return chunk
         if any(recording.single_steps for recording in self._recordings):
             return 1
+        if chunk is not None:
+            return chunk
         per_step = self._largest.get(tuple(images.shape[1:]))
         if per_step is None:
             return 1

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import fx, nn
 
 from ..graph import Domain
+from ..graph.operations import KNOWN_OPERATIONS
 from .network import SpikingNetwork
 
 SCHEMA = 1
@@ -25,17 +26,19 @@ TENSORS, DESCRIPTION = "snn.safetensors", "conversion.json"
 _FUNCTION_HOMES = ("torch", "torch.nn.functional", "_operator", "builtins", "math", "torch._C._nn",
                    "torch.functional", "torchvision.ops")
 _CLASS_HOMES = ("torch.nn.", "spikeswap.neurons.", "timm.layers.")
+_READABLE = {"shape", "ndim", "dtype", "device", "T", "mT", "values", "indices", "is_cuda"}
 _ELSEWHERE = {"num_channels": lambda norm: norm.normalized_shape[0],  # timm's LayerNorm2d
               "affine": lambda norm: norm.elementwise_affine}
 _BUILTINS = {"getattr", "int", "float", "len", "max", "min", "round", "sum", "abs", "slice"}
 
 
-def save(network: SpikingNetwork, folder, made: dict) -> None:
+def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False) -> None:
     """Write a conversion; both files appear whole or not at all.
 
     Args:
         folder: made if missing.
         made: further entries for conversion.json (how it was made).
+        leaf_modules: leave the user's own leaf modules out; `load(leaf_modules=)` wants them again.
 
     Raises:
         ValueError: the network holds modules of the user's own, which are named.
@@ -46,7 +49,7 @@ def save(network: SpikingNetwork, folder, made: dict) -> None:
     description = {
         "schema": SCHEMA, "info": _plain(network.info), "made": _plain(made),
         "graph": [_write_node(gm, node) for node in gm.graph.nodes],
-        "modules": _write_modules(network),
+        "modules": _write_modules(network, leaf_modules),
         "image_shape": gm.meta.get("image_shape"),
         "fixed_image_size": bool(gm.meta.get("fixed_image_size")),
         "report": network.report.as_dict(),
@@ -100,8 +103,10 @@ def load(folder, leaf_modules: dict[str, nn.Module] | None = None) -> SpikingNet
     tensors = _read_tensors(folder / TENSORS)
     try:
         network = _build(description, tensors, leaf_modules or {})
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path} is damaged (at {error!r}); convert again") from error
+    except (LookupError, TypeError, AttributeError, ValueError, AssertionError,
+            RuntimeError) as error:
+        raise ValueError(f"{path} cannot be built ({error}); it is damaged or was made by something "
+                         "else: convert again") from error
     _fill(network.network, tensors, folder / TENSORS)
     return network.eval()
 
@@ -197,7 +202,7 @@ def _encode(value):
     raise ValueError(f"an argument of type {type(value).__name__} cannot be stored")
 
 
-def _write_modules(network: SpikingNetwork) -> dict:
+def _write_modules(network: SpikingNetwork, leave_out: bool) -> dict:
     """{path: class and constructor arguments} of the modules that are called."""
     gm, modules, foreign = network.network, {}, []
     for node in gm.graph.nodes:
@@ -210,9 +215,10 @@ def _write_modules(network: SpikingNetwork) -> dict:
                 continue
             modules[node.target] = {"class": home, "arguments": _constructor_arguments(module),
                                     "attributes": _attributes(module)}
-    if foreign:
-        raise ValueError(f"modules of your own cannot be stored: {', '.join(foreign)}; save their "
-                         "weights yourself, or build them of torch's modules")
+    if foreign and not leave_out:
+        raise ValueError(f"modules of your own cannot be stored: {', '.join(foreign)}; build them of "
+                         "torch's modules, or save(folder, leaf_modules=True) and give them again to "
+                         "load(folder, leaf_modules={name: module})")
     return modules
 
 
@@ -245,6 +251,18 @@ def _attributes(module: nn.Module) -> dict:
 
 
 # -- reading ----------------------------------------------------------------------------------
+
+def _check_call(written: dict) -> None:
+    """Only operations that a conversion knows; attributes only of shapes and types."""
+    name = written["target"].rpartition(".")[2]
+    if written["op"] == "call_function" and name == "getattr":
+        if written["args"]["tuple"][1] not in _READABLE:
+            raise ValueError(f"attribute {written['args']['tuple'][1]!r} is not on the list of what "
+                             "a conversion may read")
+    elif name not in KNOWN_OPERATIONS:
+        raise ValueError(f"operation {written['target']!r} is not on the list of what a conversion "
+                         "may call")
+
 
 def _find_function(name: str):
     home, _, last = name.rpartition(".")
@@ -288,14 +306,21 @@ def _decode(value, nodes: dict[str, fx.Node]):
 def _build(description: dict, tensors: dict, leaf_modules: dict) -> SpikingNetwork:
     root = nn.Module()
     for path, written in description["modules"].items():
+        if "leaf" in written and path not in leaf_modules:
+            raise ValueError(f"module {path!r} ({written['leaf']}) is the user's own; give it as "
+                             f"load(folder, leaf_modules={{{path!r}: module}})")
         _place(root, path, leaf_modules[path] if path in leaf_modules else _make_module(written))
     graph = fx.Graph()
     nodes: dict[str, fx.Node] = {}
     for written in description["graph"]:
         target = written["target"]
+        if written["op"] in ("call_function", "call_method"):
+            _check_call(written)
         if written["op"] == "call_function":
             target = _find_function(target)
         elif written["op"] == "get_attr":
+            if target not in tensors:
+                raise ValueError(f"{TENSORS} holds no {target!r}: it does not belong to this file")
             _place(root, target, tensors[target], buffer=True)
         args, kwargs = _decode(written["args"], nodes), _decode(written["kwargs"], nodes)
         node = graph.create_node(written["op"], target, args, kwargs, written["name"])

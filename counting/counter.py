@@ -178,7 +178,8 @@ class OperationCounter(TorchDispatchMode):
         return get_tag(x, self._run)
 
     def _record(self, func, name, args, kwargs, out) -> None:
-        inputs = [(x, self._tag(x)) for x in _tensors((*args, *kwargs.values()))]
+        given = _tensors((*args, *kwargs.values()) if kwargs else args)
+        inputs = [(x, self._tag(x)) for x in given]
         outs = _tensors(out if isinstance(out, (tuple, list)) else (out,))
         if not outs:
             return
@@ -326,7 +327,6 @@ def _tensors(values) -> list[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             found.append(value)
-        elif isinstance(value, (tuple, list)):
-            found.extend(v for v in value if isinstance(v, Tensor))
+        elif value.__class__ in (list, tuple):
+            found += [v for v in value if isinstance(v, Tensor)]
     return found
-

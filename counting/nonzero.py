@@ -78,16 +78,22 @@ def count_by_unit(x: Tensor, unit: Tensor, axis: int,
 def _row_sums(x: Tensor, inverse: Tensor) -> Tensor:
     flat = _any_order(x)
     end = _whole(flat, _ROW)
-    rows = torch.mv(flat[:end].view(-1, _ROW), inverse.expand(_ROW).contiguous())
-    return torch.cat((rows, (flat[end:].sum() * inverse)))
+    rows = torch.mv(flat[:end].view(-1, _ROW), flat.new_ones(_ROW)) * inverse
+    return rows if end == flat.numel() else torch.cat((rows, flat[end:].sum() * inverse))
+
+
+def _column_sums(table: Tensor) -> Tensor:
+    """Sums down the columns of [rows, columns], of at most 512 rows each."""
+    end = table.shape[0] // _ROW * _ROW
+    sums = table[:end].view(-1, _ROW, table.shape[1]).sum(1)
+    if end == table.shape[0]:
+        return sums
+    return torch.cat((sums, table[end:].sum(0, keepdim=True)))
 
 
 def _channel_sums(x: Tensor, inverse: Tensor, axis: int) -> Tensor | None:
     if axis % x.dim() == x.dim() - 1:
-        table = x.reshape(-1, x.shape[-1])
-        end = _whole(table[:, 0], _ROW)
-        sums = table[:end].view(-1, _ROW, table.shape[1]).sum(1)
-        return torch.cat((sums, table[end:].sum(0, keepdim=True))) * inverse
+        return _column_sums(x.reshape(-1, x.shape[-1])) * inverse
     inner = math.prod(x.shape[axis + 1:])
     if axis != 1 or inner > _SUMMED:
         return None
@@ -96,10 +102,7 @@ def _channel_sums(x: Tensor, inverse: Tensor, axis: int) -> Tensor | None:
 
 def _sums_by_place(x: Tensor, inverse: Tensor, axis: int, places: int) -> Tensor | None:
     if inverse.numel() == 1:
-        table = x.reshape(-1, places)
-        end = _whole(table[:, 0], _ROW)
-        sums = table[:end].view(-1, _ROW, places).sum(1)
-        return torch.cat((sums, table[end:].sum(0, keepdim=True))) * inverse
+        return _column_sums(x.reshape(-1, places)) * inverse
     if axis != 1 or x.shape[1] > _SUMMED or x.numel() != x.shape[0] * x.shape[1] * places:
         return None
     return torch.matmul(inverse, x.reshape(x.shape[0], x.shape[1], places))

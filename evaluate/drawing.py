@@ -65,7 +65,7 @@ class Drawing:
         text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
         text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
         text = re.sub(r"font: ([^;']*?)'[^']*'[^;\"]*", r"font: \1system-ui, sans-serif", text)
-        text = re.sub(r'id="(?!m|p)(\w+)"', rf'id="{self.name}-\1"', text)
+        text = re.sub(r'(id="|url\(#|href="#)', rf"\1{self.name}-", text)
         for color, name in ((_INK, "ink"), (_FAINT, "faint"), (COLORS[0].lower(), "blue")):
             text = text.replace(color, f"var(--{name})")
         label = html.escape(f"{self.title}. {self.alt}", quote=True)

@@ -218,8 +218,6 @@ def _put_speed(record: Described, result: _Run, images: int, model) -> None:
 def _notes(accuracy: Accuracy, totals: Totals | None, leaks: list[str]) -> list[str]:
     """Remarks that a reader of the numbers needs."""
     notes = []
-    if accuracy.classes <= 5:
-        notes.append(f"top5 is trivial: the model tells {accuracy.classes} classes apart")
     if len(accuracy.labels) == 1 and accuracy.images > 1:
         only = next(iter(accuracy.labels))
         notes.append(f"all {accuracy.images} images bear one label ({only}): this accuracy says "
@@ -231,6 +229,8 @@ def _notes(accuracy: Accuracy, totals: Totals | None, leaks: list[str]) -> list[
             notes.append(f"neuron {site} sends analog values, so layers behind it count as MACs")
     for note in notes:
         logger.warning(note)
+    if accuracy.classes <= 5:
+        notes.append(f"top5 is trivial: the model tells {accuracy.classes} classes apart")
     return notes
 
 

@@ -52,8 +52,11 @@ def _follow(gm: fx.GraphModule, node: fx.Node, place: dict) -> int | None:
         return None
     source, axis = inputs[0]
     if node.op == "call_module":
-        return _module(gm, node, axis)
-    kind, _ = classify(gm, node)
+        refused = classify(gm, node, gm.meta.get("leaves", ()))[0] is Kind.REFUSED
+        return None if refused else _module(gm, node, axis)
+    kind, _ = classify(gm, node, gm.meta.get("leaves", ()))
+    if kind is Kind.REFUSED:
+        return None
     name = function_name(node)
     if any(other != axis for _, other in inputs[1:]) and kind is not Kind.LINEAR:
         if len({len(n.meta["shape"]) for n, _ in inputs if "shape" in n.meta}) < 2:

@@ -72,6 +72,9 @@ def in_place_to_plain(gm: fx.GraphModule) -> int:
         if not in_place or not node.args or not isinstance(node.args[0], fx.Node):
             continue
         changed += 1
+        if isinstance(module, (*DROPOUTS, nn.Identity)):  # off: nothing is changed
+            module.inplace = False
+            continue
         _check_aliases(gm, node, order)
         node.args[0].replace_all_uses_with(
             node, delete_user_cb=lambda user, n=node: order[user] > order[n],
@@ -111,7 +114,7 @@ def _check_aliases(gm: fx.GraphModule, node: fx.Node, order: dict[fx.Node, int])
         if _is_view(gm, member):
             near.append(member.args[0])
         for other in near:
-            if other not in family and other.op not in ("get_attr", "placeholder"):
+            if other not in family and other is not node and other.op not in ("get_attr", "placeholder"):
                 family.add(other)
                 front.append(other)
     family.discard(node.args[0])
@@ -120,10 +123,11 @@ def _check_aliases(gm: fx.GraphModule, node: fx.Node, order: dict[fx.Node, int])
             continue  # made after the change
         for user in member.users:
             if order[user] > order[node] and user not in family:
-                raise UnconvertibleError([Offence(
+                gm.meta.setdefault("offences", []).append(Offence(
                     node.meta.get("module_path", "").split("@")[0] or str(node.target),
                     "changes a tensor in place of which another view is read later",
-                    node.meta.get("source"), "write it without in-place operations")])
+                    node.meta.get("source"), "write it without in-place operations"))
+                return
 
 
 def _argument(node: fx.Node, place: int, key: str, default=None):
@@ -291,7 +295,7 @@ def normal_form(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.Gr
 @torch.no_grad()
 def _check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
     """Refuse a graph that does not compute what the model does on an example of noise."""
-    if gm.meta["example"] is None:
+    if gm.meta["example"] is None or gm.meta.get("offences"):
         return
     generator = torch.Generator().manual_seed(0)
     example = gm.meta["example"]

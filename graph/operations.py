@@ -103,6 +103,11 @@ _FUNCTIONS = {**dict((n, Kind.SIZE) for n in _SIZE), **dict(_NAMED),
 _CREATE = {torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.empty,
            torch.zeros_like, torch.ones_like, torch.full_like, torch.eye, torch.meshgrid}
 
+KNOWN_OPERATIONS = frozenset({n for n, k in _FUNCTIONS.items() if k is not Kind.REFUSED} | {
+    "ceil", "floor", "float", "int", "pad", "neg", "getitem", "slice", "zeros", "ones", "full", "arange",
+    "linspace", "empty", "zeros_like", "ones_like", "full_like", "eye", "meshgrid", "new_zeros",
+    "new_ones", "new_full", "new_empty", "boolean_dispatch", "leaky_relu", "prelu", "gelu", "silu",
+    "mish", "elu", "celu", "selu", "hardswish", "tanh", "softplus", "softsign", "logsigmoid", "glu"})
 _CREATE_METHODS = {"new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like"}
 
 

@@ -6,6 +6,7 @@ is good for the example's image size only and says so in `graph_module.meta["fix
 """
 
 import copy
+import difflib
 import dis
 import inspect
 import linecache
@@ -262,6 +263,8 @@ def about(model: nn.Module) -> dict:
 def guess_example(model: nn.Module) -> torch.Tensor | None:
     """One image of the size that the model was made for, if it says so, else None."""
     size = None
+    if isinstance(model, fx.GraphModule) and model.meta.get("image_shape"):
+        return _like(model, torch.zeros(1, *model.meta["image_shape"]))
     config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     if isinstance(config, dict) and config.get("input_size"):
         size = tuple(config["input_size"])
@@ -274,6 +277,18 @@ def guess_example(model: nn.Module) -> torch.Tensor | None:
     if first is not None and config:
         size = (first.in_channels, *size[1:])
     return _like(model, torch.zeros(1, *size))
+
+
+def _check_leaves(model: nn.Module, leaf_modules) -> None:
+    if isinstance(leaf_modules, (str, nn.Module)):
+        raise ValueError(f"leaf_modules {leaf_modules!r} must be a list of types, modules or names")
+    names = dict(model.named_modules())
+    for leaf in leaf_modules:
+        if isinstance(leaf, str) and leaf not in names:
+            near = difflib.get_close_matches(leaf, names, n=3)
+            raise ValueError(f"leaf module {leaf!r} is no module of the network; "
+                             f"{'did you mean' if near else 'modules are'} "
+                             f"{', '.join(near or list(names)[1:8])}?")
 
 
 def copy_model(model: nn.Module) -> nn.Module:
@@ -310,13 +325,19 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     Raises:
         UnconvertibleError: tracing failed; names the line of the module and what to do.
     """
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = model.module
     training = model.training
+    _check_leaves(model, leaf_modules)
     leaf_names = [name for name, module in model.named_modules()
                   if any(module is leaf for leaf in leaf_modules)]
     leaf_modules = [leaf for leaf in leaf_modules if not isinstance(leaf, nn.Module)] + leaf_names
     model = copy_model(model).eval()
     if isinstance(example_inputs, (tuple, list)):
         example_inputs = example_inputs[0]
+    if example_inputs is not None and not isinstance(example_inputs, torch.Tensor):
+        raise ValueError(f"example_inputs is a {type(example_inputs).__name__}; give one batch of "
+                         "images as a tensor [B, C, H, W]")
     if example_inputs is not None:
         examples = [_like(model, example_inputs[:2].detach())]
     else:
@@ -329,6 +350,8 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     module.meta.update(example=example, fixed_image_size=tracer.fixed_image_size,
                        training=training, leaves=frozenset(tracer.user_leaves))
     module.meta["about"] = about(model)
+    if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
+        module.meta["fixed_image_size"] = True
     log.info("traced %s: %d nodes", type(model).__name__, len(graph.nodes))
     return module
 

@@ -154,7 +154,7 @@ class MST(nn.Module):
         window_size = choose_window(grid, window_size)
         self.img_size, self.in_chans, self.num_classes = img_size, in_chans, num_classes
         self.patch_embed = MSTPatchEmbed(in_chans, embed_dim, patch_size)
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        rates = [drop_path * i / max(1, sum(depths) - 1) for i in range(sum(depths))]
         stages, dim = [], embed_dim
         for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             if dim % heads:

@@ -38,6 +38,8 @@ def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
         if last in _THRESHOLD_NAMES:
             if owner in sites:
                 thresholds[owner] = value
+                if not bool((value.isfinite() & (value >= 0)).all()):
+                    problems.append(f"{key} is {value.tolist()}, no threshold (finite, not negative)")
             else:
                 problems.append(f"{key} is a threshold, and the model has no QCFS site {owner!r}"
                                 + ("" if sites else ": call insert_qcfs first"))

@@ -175,7 +175,7 @@ class SwinBN(nn.Module):
         self.img_size, self.in_chans, self.num_classes = img_size, in_chans, num_classes
         norm_layer = NORMS[norm]
         self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size, norm_layer)
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        rates = [drop_path * i / max(1, sum(depths) - 1) for i in range(sum(depths))]
         stages, dim = [], embed_dim
         for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             if dim % heads:

@@ -20,9 +20,12 @@ _PLANES = 24  # bits of the probability
 
 def check_ratio(ratio: float) -> float:
     """The ratio as a float, or ValueError unless 0 <= ratio < 1."""
-    value = float(ratio)
+    try:
+        value = float(ratio)
+    except (TypeError, ValueError):
+        value = math.nan
     if not 0 <= value < 1:
-        raise ValueError(f"mask ratio {ratio} must lie in [0, 1): 0.75 masks three spikes of four")
+        raise ValueError(f"mask ratio {ratio!r} must lie in [0, 1): 0.75 masks three spikes of four")
     return value
 
 

@@ -75,8 +75,13 @@ def broadcast_threshold(threshold: Tensor, axis: int, dim: int) -> Tensor:
 
 
 def _as_threshold(threshold) -> Tensor:
-    threshold = torch.as_tensor(threshold, dtype=torch.get_default_dtype()) if not isinstance(
-        threshold, Tensor) else threshold.detach().clone()
+    if isinstance(threshold, Tensor):
+        threshold = threshold.detach().clone()
+    else:
+        try:
+            threshold = torch.as_tensor(threshold, dtype=torch.get_default_dtype())
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"threshold {threshold!r} must be a number or a tensor") from None
     threshold = threshold.reshape(1) if threshold.dim() == 0 else threshold
     if not bool((torch.isfinite(threshold) & (threshold >= 0)).all()):
         raise ValueError(f"threshold {threshold.tolist()} must be finite and not negative; "
@@ -102,7 +107,7 @@ class QCFS(nn.Module):
 
     def __init__(self, levels: int = 16, threshold=2.0, axis: int = 1):
         super().__init__()
-        if isinstance(levels, bool) or int(levels) != levels or levels < 1:
+        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
             raise ValueError(f"levels {levels!r} must be a whole number of at least 1, e.g. 16")
         self.levels = int(levels)
         self.axis = axis

@@ -60,6 +60,7 @@ class SpikingNeuron(Timed, nn.Module):
         return count.to(torch.int8 if max(self.alphabet) < 128 else torch.int32)
 
     def forward(self, x: Tensor) -> Tensor:
+        self.dims = x.dim()
         chunk = self.clock.split(x)
         sent = torch.empty_like(chunk)
         if not self.state:

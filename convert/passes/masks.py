@@ -112,6 +112,11 @@ def masks_to_seeded(gm: fx.GraphModule, seed: int, scaling: str, frozen: bool) -
     return finish(gm, len(found))
 
 
+def masked_sites(gm: fx.GraphModule) -> list[str]:
+    """Names of the sites that have a mask now."""
+    return [node.args[0].target for node, _ in calls(gm, SpikeMask)]
+
+
 def trained_ratio(gm: fx.GraphModule) -> float:
     """The mask ratio that a network was trained with: 0 without masks."""
     ratios = {module.ratio for _, module in calls(gm, SpikeMask)}

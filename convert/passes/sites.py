@@ -25,16 +25,23 @@ def relus_to_qcfs(gm: fx.GraphModule, levels: int, threshold: float,
     for node, module in found:
         axis = channel_axis(gm, node.args[0])
         value = threshold if thresholds is None else thresholds[node.target]
-        value = torch.as_tensor(value).detach().clone()
+        value = torch.as_tensor(value).detach().to(_weight_of(gm))
         bound = relu_bound(module)
-        value = value.clamp(max=bound) if value.is_floating_point() else value
+        value = value.clamp(max=bound)
         site = QCFS(levels, value, axis if axis is not None else -1)
         site.train(gm.training)
         set_module(gm, node.target, site)
     return finish(gm, len(found))
 
 
+def _weight_of(gm: fx.GraphModule) -> torch.Tensor:
+    return next(p for p in gm.parameters() if p.is_floating_point())
+
+
 def _check_names(thresholds: dict, sites: list[str]) -> None:
+    if not isinstance(thresholds, dict):
+        raise ValueError(f"thresholds is a {type(thresholds).__name__}; give {{site: tensor}} from "
+                         "activation_thresholds(model, loader)")
     missing = [name for name in sites if name not in thresholds]
     unknown = [name for name in thresholds if name not in sites]
     if missing or unknown:

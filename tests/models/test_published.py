@@ -59,8 +59,7 @@ def checkpoint(fixture: str, threshold: float = 2.0, gain: float = 1.0) -> dict[
 def test_state_dict_has_the_published_keys_shapes_and_types(fixture):
     expected = {e["key"]: (tuple(e["shape"]), e["dtype"]) for e in keys_of(fixture)
                 if not is_threshold(e["key"])}
-    with torch.device("meta"):
-        model = build(fixture)
+    model = build(fixture)
     found = {key: (tuple(value.shape), str(value.dtype).removeprefix("torch."))
              for key, value in model.state_dict().items()}
     assert found == expected
@@ -251,7 +250,7 @@ def test_before_insert_qcfs_weights_load_and_thresholds_are_refused():
 @pytest.mark.parametrize("rename", [lambda k: k.replace("act.thresh", "relu.up"),
                                     lambda k: k.replace("thresh", "up")])
 def test_old_names_of_thresholds(rename):
-    """Facts 3.2: `...relu.up` of a block became `...act.thresh`, other `...up` became `...thresh`."""
+    """Facts 3.2: a block's `relu.up` became `act.thresh`, every other `up` became `thresh`."""
     state = {rename(k): v for k, v in checkpoint("qcfs_resnet20_img16", threshold=1.5).items()}
     model = insert_qcfs(build("qcfs_resnet20_img16"))
     load_published(model, state)

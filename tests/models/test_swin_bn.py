@@ -17,9 +17,8 @@ def small(**overrides):
 
 
 def test_swin_t_has_its_published_size():
-    with torch.device("meta"):
-        model = create_model("swin_t_bn", num_classes=1000, img_size=224, in_chans=3)
-        deeper = create_model("swin_s_bn", num_classes=1000, img_size=224, in_chans=3)
+    model = create_model("swin_t_bn", num_classes=1000, img_size=224, in_chans=3)
+    deeper = create_model("swin_s_bn", num_classes=1000, img_size=224, in_chans=3)
     parameters = sum(p.numel() for p in model.parameters())
     assert 28.2e6 <= parameters <= 28.6e6
     assert 48e6 <= sum(p.numel() for p in deeper.parameters()) <= 51e6
@@ -35,7 +34,7 @@ def test_every_weight_layer_behind_the_patch_embedding_reads_an_activation():
         source = node.args[0]
         while source.op != "call_module":
             source = source.args[0]
-        assert source.target.endswith("act"), node.target
+        assert "act" in source.target.rpartition(".")[2], node.target
 
 
 def test_windows_split_and_join():

@@ -1,0 +1,68 @@
+"""`eval.json`: written whole or not at all, read with care."""
+
+import json
+
+import pytest
+
+from spikeswap.evaluate import check_record, evaluate, read_eval_json, write_eval_json
+
+
+@pytest.fixture
+def record(direct, loader):
+    return evaluate(direct, loader, name="toy")
+
+
+def test_round_trip(record, tmp_path):
+    path = write_eval_json([record], tmp_path, data="fake", split="val", images=10, limit=10)
+    content = read_eval_json(tmp_path)
+    assert content == read_eval_json(path)
+    assert content["schema"] == 1
+    assert (content["data"], content["split"], content["images"], content["limit"]) == (
+        "fake", "val", 10, 10)
+    assert content["models"] == [json.loads(json.dumps(record))]
+    assert set(content["versions"]) >= {"spikeswap", "torch"}
+    assert [p.name for p in tmp_path.iterdir()] == ["eval.json"]  # no temporary file is left
+
+
+def test_the_old_file_survives_a_failure(record, tmp_path):
+    write_eval_json([record], tmp_path, data="fake", split="val", images=10)
+    before = (tmp_path / "eval.json").read_text()
+    with pytest.raises(TypeError):
+        write_eval_json([record], tmp_path, data="fake", split="val", images=10, more=object())
+    with pytest.raises(ValueError, match="NaN|nan|JSON"):
+        write_eval_json([{**record, "top5": 50.0, "peak_memory_bytes": float("nan")}], tmp_path,
+                        data="fake", split="val", images=10)
+    assert (tmp_path / "eval.json").read_text() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["eval.json"]
+
+
+def test_a_run_that_was_deleted(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        read_eval_json(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("text, message", [
+    ('{"schema": 2, "models": []}', "schema 2"), ("[]", "schema None"), ("{", "not JSON"),
+    ('{"schema": 1, "data": "x", "split": "val", "images": 3}', "'models' is missing"),
+])
+def test_files_of_another_schema_or_damaged(tmp_path, text, message):
+    (tmp_path / "eval.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_eval_json(tmp_path)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"firing_rate": {"fire": 1.2}}, "firing rate 1.2 of fire"),
+    ({"top1": 101.0}, "no percentage"),
+    ({"acs": -5}, "at least 0"),
+    ({"macs": None, "uncounted": []}, "without a reason"),
+])
+def test_impossible_values(record, change, message):
+    with pytest.raises(ValueError, match=message):
+        check_record({**record, **change})
+
+
+def test_missing_keys(record):
+    del record["acs"]
+    with pytest.raises(ValueError, match="lacks acs"):
+        check_record(record)

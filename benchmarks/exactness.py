@@ -92,11 +92,10 @@ def exact_from(readout_TBC: torch.Tensor, expected: torch.Tensor) -> str:
     return str(max(wrong, default=0) + 1)
 
 
-@torch.no_grad()
 def measure(name: str, options, bundle) -> tuple[list[str], list[str]]:
     """Rows of the two tables for one model."""
     start = time.time()
-    model = train(name, options, bundle)
+    model = train(name, options, bundle).requires_grad_(False)
     split = bundle.split("val")
     digits = [split[i] for i in range(options.images)]
     images = torch.stack([x for x, _ in digits]).double()

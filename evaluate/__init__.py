@@ -1,10 +1,12 @@
 """Accuracy at every time step, energy models, figures, report."""
 
+from .conventions import CONVENTIONS, Recount, recount
 from .energy import ENERGY_MODELS, EnergyModel, energy_model
 from .evaluator import evaluate
 from .memory import MemoryModel
 from .records import SCHEMA, check_record, read_eval_json, write_eval_json
 from .report import write_report
 
-__all__ = ["ENERGY_MODELS", "SCHEMA", "EnergyModel", "MemoryModel", "check_record",
-           "energy_model", "evaluate", "read_eval_json", "write_eval_json", "write_report"]
+__all__ = ["CONVENTIONS", "ENERGY_MODELS", "SCHEMA", "EnergyModel", "MemoryModel", "Recount",
+           "check_record", "energy_model", "evaluate", "read_eval_json", "recount",
+           "write_eval_json", "write_report"]

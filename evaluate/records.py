@@ -6,7 +6,10 @@ import os
 import platform
 import tempfile
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
+
+import torch
 
 SCHEMA = 1
 
@@ -23,11 +26,11 @@ EXTRA = ("images", "classes", "energies", "rate_times_operations", "spike_driven
 
 def versions() -> dict[str, str]:
     """Versions that a result depends on."""
-    import torch
-
-    from .. import __version__
-
-    return {"spikeswap": __version__, "torch": torch.__version__,
+    try:
+        ours = metadata.version("spikeswap")
+    except metadata.PackageNotFoundError:  # used from a folder on the path, not installed
+        ours = "not installed"
+    return {"spikeswap": ours, "torch": str(torch.__version__),
             "python": platform.python_version()}
 
 

@@ -4,17 +4,20 @@ from torch import Tensor, nn
 
 from ..neurons import QCFS
 from .checkpoint_file import read_checkpoint
+from .direct import DirectNetwork
+from .published_direct import direct_state_dict
 
 # Published names of a threshold, behind the name of its activation.
 _THRESHOLD_NAMES = ("up", "thresh")
 
 
 def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
-    """Load an official checkpoint of MST or QCFS in place.
+    """Load an official checkpoint in place, strictly.
 
     Args:
-        model: the model of the same layout (`mst_swin_t`, `resnet18/20/34`, `vgg16`), before or
-            after `insert_qcfs`. Thresholds need QCFS sites.
+        model: the model of the same layout. MST and QCFS layouts (`mst_swin_t`, `resnet18/20/34`,
+            `vgg16`) before or after `insert_qcfs`; thresholds need QCFS sites. Spikingformer,
+            Spike-driven Transformer and SpikingResformer as they are.
         path_or_state_dict: a checkpoint file, or what it holds (wrappers `model`, `state_dict` and
             prefixes `module.` are taken off).
 
@@ -27,6 +30,10 @@ def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
     """
     raw = (path_or_state_dict if isinstance(path_or_state_dict, dict)
            else read_checkpoint(path_or_state_dict))
+    if isinstance(model, DirectNetwork):
+        state, unused = direct_state_dict(model, raw)
+        model.load_state_dict(state)
+        return unused
     state = unwrap(raw)
     sites = {name: m for name, m in model.named_modules() if isinstance(m, QCFS)}
     target = {key: value for key, value in model.state_dict().items()

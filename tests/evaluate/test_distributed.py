@@ -10,7 +10,8 @@ import json, sys
 import torch
 from torch import nn
 from spikeswap.convert import convert_model, insert_qcfs
-from spikeswap.distributed import rank, start_process_group, stop_process_group, world_size
+from spikeswap.distributed import (barrier, rank, start_process_group, stop_process_group,
+                                   world_size)
 from spikeswap.evaluate import evaluate
 start_process_group(torch.device("cpu"))
 torch.manual_seed(0)
@@ -25,6 +26,7 @@ record = evaluate(snn, loader, timesteps=6, ann=ann, first_index=first, early_ex
 for key in ("images_per_second", "peak_memory_bytes"):
     del record[key]
 print("RECORD", rank(), json.dumps(record), flush=True)
+barrier()
 stop_process_group()
 """
 

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor, nn
 
 
-def takes_timesteps(model) -> bool:
-    """Whether a model can be called as model(images, timesteps=T)."""
+def takes_timesteps(model) -> bool | None:
+    """Whether a model can be called as model(images, timesteps=T); None if it does not say."""
     forward = model.forward if isinstance(model, nn.Module) else model
     try:
         parameters = inspect.signature(forward).parameters
     except (TypeError, ValueError):  # no signature to be had, such as of a built-in
-        return False
-    return "timesteps" in parameters or any(
-        p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        return None
+    if "timesteps" in parameters:
+        return True
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return None if anything else False
 
 
 def is_converted(model) -> bool:
@@ -49,7 +51,7 @@ class Caller:
     def __init__(self, model, timesteps: int | None, chunk: int | None = None):
         self.model, self.timesteps, self.chunk = model, timesteps, chunk
         self.converted = is_converted(model)
-        self.timed = self.converted or takes_timesteps(model)
+        self.timed = True if self.converted else takes_timesteps(model)
         self.kind = "converted" if self.converted else "direct" if self.timed else "ann"
 
     def __call__(self, images: Tensor, first_index: int) -> Tensor:
@@ -61,6 +63,10 @@ class Caller:
         if self.converted:
             arguments.update(chunk=self.chunk, first_index=first_index)
         out = self.model(images, **arguments)
+        spiking = isinstance(out, Tensor) and out.dim() == 3
+        if self.timed is None and spiking and self.timesteps is not None:
+            self.timed, self.kind = True, "direct"  # takes anything, and is no ANN
+            return self(images, first_index)
         return self._checked(out, images, first_index)
 
     def _checked(self, out, images: Tensor, first_index: int) -> Tensor:

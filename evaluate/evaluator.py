@@ -5,7 +5,6 @@ import dataclasses
 import logging
 import math
 import operator
-import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -210,9 +209,17 @@ def _put_speed(record: Described, result: _Run, images: int, model) -> None:
     if device_of(model).type == "cuda":
         record["peak_memory_bytes"] = max(gather(torch.cuda.max_memory_allocated()))
     else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        record["peak_memory_bytes"] = max(gather(
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit))
+        record["peak_memory_bytes"] = max(gather(_peak_resident_bytes())) or None
+
+
+def _peak_resident_bytes() -> int:
+    """Largest memory of this process so far; 0 where the system does not tell."""
+    try:
+        import resource  # noqa: PLC0415  (there is none on Windows)
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _notes(accuracy: Accuracy, totals: Totals | None, leaks: list[str]) -> list[str]:

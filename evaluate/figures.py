@@ -205,7 +205,7 @@ def training_curves(metrics: Mapping[str, Sequence[dict]]) -> Drawing | None:
                       if row.get("split") == split and row.get("top1") is not None]
             if points:
                 curves.append((run, split, points))
-    if not curves:
+    if max((len(points) for _, _, points in curves), default=0) < 2:
         return None
     figure, axes = new_figure("Training", "epoch", "top-1 accuracy, %")
     runs = list(dict.fromkeys(run for run, _, _ in curves))

@@ -5,6 +5,7 @@ shapes ("same" padding, `if x.shape[-1] < k`) is followed instead of stopping th
 is good for the example's image size only and says so in `graph_module.meta["fixed_image_size"]`.
 """
 
+import contextlib
 import copy
 import difflib
 import dis
@@ -17,6 +18,8 @@ import traceback
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from ..neurons import QCFS, ClippedReLU, SpikeMask
 from .errors import Offence, UnconvertibleError
@@ -116,7 +119,8 @@ class ShapeTracer(fx.Tracer):
         self.leaf_types = tuple(m for m in leaf_modules if isinstance(m, type))
         self.leaf_names = {m for m in leaf_modules if isinstance(m, str)}
         self.user_leaves: set[str] = set()
-        self.example = example
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)  # shapes without memory or work
+        self.example = None if example is None else self.fake.from_tensor(example)
         self.values: dict[fx.Node, object] = {}
         self.fixed_image_size = False
         self._running = False  # an example is being computed: nothing is traced
@@ -162,7 +166,8 @@ class ShapeTracer(fx.Tracer):
         except KeyError:
             return  # depends on something that has no example
         args, kwargs = known
-        with torch.no_grad():
+        shapes_only = any(isinstance(value, FakeTensor) for value in tree_leaves(known))
+        with torch.no_grad(), self.fake if shapes_only else contextlib.nullcontext():
             if node.op == "placeholder":
                 if not any(n.op == "placeholder" for n in self.values):
                     self.values[node] = self.example
@@ -343,11 +348,15 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     else:
         examples = [e for e in (guess_example(model),) if e is not None] + [None, _usual_image]
     example, tracer, graph = _first_that_traces(model, leaf_modules, examples)
+    guessed = examples[-1] is _usual_image and len(examples) > 1 and example is not None and not any(
+        example is e for e in examples)
     meta = {key: node.meta for key, node in ((n.name, n) for n in graph.nodes)}
     module = fx.GraphModule(model, graph, type(model).__name__)
     for node in module.graph.nodes:
         node.meta.update(meta.get(node.name, {}))
-    module.meta.update(example=example, fixed_image_size=tracer.fixed_image_size,
+    if guessed and tracer.fixed_image_size:
+        module.meta["image_shape"] = tuple(example.shape[1:])
+    module.meta.update(example=None if guessed else example, fixed_image_size=tracer.fixed_image_size,
                        training=training, leaves=frozenset(tracer.user_leaves))
     module.meta["about"] = about(model)
     if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):

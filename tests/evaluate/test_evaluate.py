@@ -176,6 +176,20 @@ def test_a_network_with_its_own_time_steps(direct, loader):
     assert record["acs"] > 0
 
 
+def test_networks_that_take_any_argument(ann, direct, loader):
+    class Anything(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x, **arguments):
+            return self.inner(x, **arguments)
+
+    assert evaluate(Anything(ann), loader, timesteps=3)["kind"] == "ann"
+    assert evaluate(Anything(direct), loader, timesteps=3)["timesteps"] == 3
+    assert evaluate(Anything(direct), loader)["timesteps"] == 4
+
+
 def test_early_exit(direct, loader, images, labels):
     record = evaluate(direct, loader, timesteps=5, early_exit=0.4)
     functional.reset_net(direct)

@@ -1,8 +1,15 @@
 """What data tell about a network, as plain {site: value}."""
 
 from .clipped_statistics import clipped_statistics, fitted_thresholds
+from .norm_swap import swap_norm
 from .step_bias import step_bias
 from .thresholds import activation_thresholds, batch_images
 
-__all__ = ["activation_thresholds", "batch_images", "clipped_statistics", "fitted_thresholds",
-           "step_bias"]
+__all__ = [
+    "activation_thresholds",
+    "batch_images",
+    "clipped_statistics",
+    "fitted_thresholds",
+    "step_bias",
+    "swap_norm",
+]

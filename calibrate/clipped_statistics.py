@@ -31,13 +31,19 @@ def clipped_statistics(gm: fx.GraphModule, batches) -> dict[str, SiteStatistics]
         gm(images)
     for name, site in found.items():
         if not bool(site.total.isfinite().all()):
-            raise ValueError(f"site {name!r} reads NaN or infinity on the calibration images; check "
-                             "the network and its input normalisation")
+            raise ValueError(
+                f"site {name!r} reads NaN or infinity on the calibration images; check "
+                "the network and its input normalisation"
+            )
     return found
 
 
-def fitted_thresholds(gm: fx.GraphModule, statistics: dict[str, SiteStatistics],
-                      share: float = 0.05, least: float = 0.01) -> dict[str, Tensor]:
+def fitted_thresholds(
+    gm: fx.GraphModule,
+    statistics: dict[str, SiteStatistics],
+    share: float = 0.05,
+    least: float = 0.01,
+) -> dict[str, Tensor]:
     """Thresholds for rate coding: per channel, as low as the data allow.
 
     The largest activation of each channel, but at least `share` of that of the site's largest

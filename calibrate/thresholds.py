@@ -9,8 +9,14 @@ from ..graph.operations import relu_bound
 from ..graph.surgery import calls
 
 
-def activation_thresholds(model: nn.Module, loader, method: str = "max", per_channel: bool = True,
-                          leaf_modules=(), example_inputs=None) -> dict[str, Tensor]:
+def activation_thresholds(
+    model: nn.Module,
+    loader,
+    method: str = "max",
+    per_channel: bool = True,
+    leaf_modules=(),
+    example_inputs=None,
+) -> dict[str, Tensor]:
     """The largest activation of every ReLU site, over all images of a loader.
 
     Args:
@@ -44,8 +50,9 @@ def activation_thresholds(model: nn.Module, loader, method: str = "max", per_cha
             continue
         axis = channel_axis(gm, node.args[0]) if per_channel else None
         observers[node.target] = METHODS[method](axis)
-        handles.append(module.register_forward_hook(
-            lambda _m, _i, out, o=observers[node.target]: o.see(out)))
+        handles.append(
+            module.register_forward_hook(lambda _m, _i, out, o=observers[node.target]: o.see(out))
+        )
     weight = next(gm.parameters())
     with torch.no_grad():
         for batch in loader:
@@ -57,8 +64,10 @@ def batch_images(batch) -> Tensor:
     """The images of a batch: a tensor, or the first of a pair."""
     images = batch[0] if isinstance(batch, (tuple, list)) else batch
     if not isinstance(images, Tensor):
-        raise ValueError(f"the loader gives a {type(images).__name__}; it must give tensors "
-                         "[B, C, H, W] or (tensor, label) pairs")
+        raise ValueError(
+            f"the loader gives a {type(images).__name__}; it must give tensors "
+            "[B, C, H, W] or (tensor, label) pairs"
+        )
     return images
 
 
@@ -70,14 +79,19 @@ class LargestActivation:
         self.largest: Tensor | None = None
 
     def see(self, x: Tensor) -> None:
-        largest = (x.amax().reshape(1) if self.axis is None
-                   else x.movedim(self.axis, -1).flatten(0, -2).amax(0))
+        largest = (
+            x.amax().reshape(1)
+            if self.axis is None
+            else x.movedim(self.axis, -1).flatten(0, -2).amax(0)
+        )
         self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
 
     def value(self, name: str) -> Tensor:
         if self.largest is None or not bool(self.largest.isfinite().all()):
-            raise ValueError(f"the activations of site {name!r} are NaN or infinite; check the "
-                             "network and its input normalisation")
+            raise ValueError(
+                f"the activations of site {name!r} are NaN or infinite; check the "
+                "network and its input normalisation"
+            )
         return self.largest
 
 

@@ -7,6 +7,16 @@ from .network import SpikingNetwork
 from .reference import reference_network
 from .saved import load
 
-__all__ = ["SpikingNetwork", "UnconvertibleError", "clipped", "convergence_sentence", "convert_model",
-           "insert_qcfs", "layer_errors", "load", "logit_errors", "reference_name",
-           "reference_network"]
+__all__ = [
+    "SpikingNetwork",
+    "UnconvertibleError",
+    "clipped",
+    "convergence_sentence",
+    "convert_model",
+    "insert_qcfs",
+    "layer_errors",
+    "load",
+    "logit_errors",
+    "reference_name",
+    "reference_network",
+]

@@ -17,21 +17,44 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
     """
     quantised = bool(calls(gm, QCFS))
     offences = gm.meta.get("offences", []) + [
-        o for node in gm.graph.nodes if (o := _offence(gm, node, quantised))]
+        o for node in gm.graph.nodes if (o := _offence(gm, node, quantised))
+    ]
     offences += batch_offences(gm)
     inputs = [n for n in gm.graph.nodes if n.op == "placeholder" and n.users]
     if len(inputs) > 1:
-        offences.append(Offence("(inputs)", f"{len(inputs)} inputs: {', '.join(map(str, inputs))}",
-                                None, "wrap the model so that it takes one image batch"))
+        offences.append(
+            Offence(
+                "(inputs)",
+                f"{len(inputs)} inputs: {', '.join(map(str, inputs))}",
+                None,
+                "wrap the model so that it takes one image batch",
+            )
+        )
     output = next(n for n in gm.graph.nodes if n.op == "output").args[0]
     if not isinstance(output, fx.Node):
-        offences.append(Offence("(output)", f"returns a {type(output).__name__}", None,
-                                "wrap the model so that it returns one tensor of logits [B, classes]"))
-    sites = [n for n in gm.graph.nodes if n.op == "call_module"
-             and classify(gm, n, gm.meta["leaves"])[0] in (Kind.ACTIVATION, Kind.SITE)]
+        offences.append(
+            Offence(
+                "(output)",
+                f"returns a {type(output).__name__}",
+                None,
+                "wrap the model so that it returns one tensor of logits [B, classes]",
+            )
+        )
+    sites = [
+        n
+        for n in gm.graph.nodes
+        if n.op == "call_module"
+        and classify(gm, n, gm.meta["leaves"])[0] in (Kind.ACTIVATION, Kind.SITE)
+    ]
     if needs_sites and not sites and not offences:
-        offences.append(Offence("(the whole model)", "has no ReLU, ReLU6 or QCFS that could spike",
-                                None, "train it with ReLU activations first"))
+        offences.append(
+            Offence(
+                "(the whole model)",
+                "has no ReLU, ReLU6 or QCFS that could spike",
+                None,
+                "train it with ReLU activations first",
+            )
+        )
     if offences:
         raise UnconvertibleError(offences)
 
@@ -42,19 +65,29 @@ def _offence(gm: fx.GraphModule, node: fx.Node, quantised: bool) -> Offence | No
     kind, remedy = classify(gm, node, gm.meta["leaves"])
     module = module_of(gm, node)
     if kind is Kind.ACTIVATION and quantised:
-        kind, remedy = Kind.REFUSED, ("a plain ReLU beside QCFS sites: call insert_qcfs on the network "
-                                      "without QCFS, which quantises all of them")
+        kind, remedy = (
+            Kind.REFUSED,
+            (
+                "a plain ReLU beside QCFS sites: call insert_qcfs on the network "
+                "without QCFS, which quantises all of them"
+            ),
+        )
     if isinstance(module, ClippedReLU):
         kind, remedy = Kind.REFUSED, "a clipped network is a reference: convert the QCFS network"
     if kind is Kind.NORM and module.running_mean is None:
-        kind, remedy = Kind.REFUSED, ("it uses the statistics of the batch: train it with "
-                                      "track_running_stats=True")
+        kind, remedy = (
+            Kind.REFUSED,
+            ("it uses the statistics of the batch: train it with track_running_stats=True"),
+        )
     if kind is not Kind.REFUSED or (quantised and is_pointwise_activation(gm, node)):
         return None
     if module is not None:
         return Offence(node.target, type(module).__name__, node.meta.get("source"), remedy)
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__",
-                                                                    str(node.target))
+    name = (
+        node.target
+        if isinstance(node.target, str)
+        else getattr(node.target, "__name__", str(node.target))
+    )
     path = node.meta.get("module_path", "").split("@")[0] or "(the model itself)"
     return Offence(path, f"{name}()", node.meta.get("source"), remedy)
 
@@ -71,11 +104,15 @@ def check_model(model: nn.Module) -> nn.Module:
     for name, value in [*parameters, *model.named_buffers()]:
         if value.is_floating_point():
             if value.dtype.itemsize < 4:
-                raise ValueError(f"{name} is {value.dtype}; thresholds need at least float32: "
-                                 "convert model.float()")
+                raise ValueError(
+                    f"{name} is {value.dtype}; thresholds need at least float32: "
+                    "convert model.float()"
+                )
             if value.numel() and not bool(value.isfinite().all()) and not _may_be_infinite(name):
-                raise ValueError(f"{name} holds NaN or infinity; the network is not usable: "
-                                 "load another checkpoint")
+                raise ValueError(
+                    f"{name} holds NaN or infinity; the network is not usable: "
+                    "load another checkpoint"
+                )
     return model
 
 

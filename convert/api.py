@@ -12,17 +12,31 @@ from ..simulate import check_readout
 from .analysis import check_convertible, check_model
 from .calibration import Calibration
 from .network import SpikingNetwork
-from .passes.masks import (check_mask_sites, default_mask_sites, insert_masks,
-                           masked_sites, remove_masks, site_names, trained_ratio)
+from .passes.masks import (
+    check_mask_sites,
+    default_mask_sites,
+    insert_masks,
+    masked_sites,
+    remove_masks,
+    site_names,
+    trained_ratio,
+)
 from .passes.sites import qcfs_to_clipped, relus_to_qcfs
 from .pipeline import conversion_passes, run_passes
 
 ATTENTIONS = ("accumulated", "per-step")
 
 
-def insert_qcfs(model: nn.Module, levels: int = 16, threshold: float = 2.0, thresholds=None,
-                mask: float = 0.0, mask_sites=None, leaf_modules=(),
-                example_inputs=None) -> fx.GraphModule:
+def insert_qcfs(
+    model: nn.Module,
+    levels: int = 16,
+    threshold: float = 2.0,
+    thresholds=None,
+    mask: float = 0.0,
+    mask_sites=None,
+    leaf_modules=(),
+    example_inputs=None,
+) -> fx.GraphModule:
     """A trainable copy of a model in which every ReLU is a QCFS, with random spike masks.
 
     Args:
@@ -89,12 +103,23 @@ def clipped(model: nn.Module) -> nn.Module:
     return model
 
 
-def convert_model(model: nn.Module, neuron: str = "if", attention: str = "accumulated",
-                  mask: float | None = None, mask_scaling: str = "none", mask_sites=None,
-                  readout: str = "mean", seed: int = 0, calibration=None,
-                  calibrate: str = "thresholds", calibration_steps: int | None = None,
-                  levels: int | None = None, per_channel: bool = True, leaf_modules=(),
-                  example_inputs=None) -> SpikingNetwork:
+def convert_model(
+    model: nn.Module,
+    neuron: str = "if",
+    attention: str = "accumulated",
+    mask: float | None = None,
+    mask_scaling: str = "none",
+    mask_sites=None,
+    readout: str = "mean",
+    seed: int = 0,
+    calibration=None,
+    calibrate: str = "thresholds",
+    calibration_steps: int | None = None,
+    levels: int | None = None,
+    per_channel: bool = True,
+    leaf_modules=(),
+    example_inputs=None,
+) -> SpikingNetwork:
     """Convert a QCFS network, or a pretrained ReLU network and images, to a spiking network.
 
     Args:
@@ -125,16 +150,20 @@ def convert_model(model: nn.Module, neuron: str = "if", attention: str = "accumu
         raise ValueError(f"attention {attention!r} is unknown; known: {', '.join(ATTENTIONS)}")
     coding = NEURONS[neuron].coding
     if attention == "per-step" and coding != "rate":
-        raise ValueError(f"attention 'per-step' is for neuron 'if'; neuron {neuron!r} is read by "
-                         "running sums: use attention='accumulated'")
+        raise ValueError(
+            f"attention 'per-step' is for neuron 'if'; neuron {neuron!r} is read by "
+            "running sums: use attention='accumulated'"
+        )
     check_readout(readout, coding)
     check_scaling(mask_scaling)
     ratio = None if mask is None else check_ratio(mask)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError(f"seed {seed!r} must be a whole number")
     if calibration is None and (calibrate != "thresholds" or calibration_steps is not None):
-        raise ValueError(f"calibrate={calibrate!r} with calibration_steps={calibration_steps} needs "
-                         "images: give calibration=loader")
+        raise ValueError(
+            f"calibrate={calibrate!r} with calibration_steps={calibration_steps} needs "
+            "images: give calibration=loader"
+        )
     model = check_model(model)
     if calibration is not None:
         calibration, example_inputs = _first_images(calibration, example_inputs)
@@ -150,19 +179,35 @@ def convert_model(model: nn.Module, neuron: str = "if", attention: str = "accumu
     ratio = trained if ratio is None else ratio
     _set_masks(gm, ratio, mask_sites, mask_scaling)
     masked = masked_sites(gm)
-    fit = Calibration(gm, calibration, calibrate, calibration_steps) if (
-        quantised and calibration is not None) else None
+    fit = (
+        Calibration(gm, calibration, calibrate, calibration_steps)
+        if (quantised and calibration is not None)
+        else None
+    )
     if fit is not None:
         fit.fit_thresholds(gm)
     all_levels = sorted({m.levels for m in gm.modules() if isinstance(m, QCFS)})
-    run_passes(gm, conversion_passes(neuron, coding, attention == "per-step", mask_scaling, seed,
-                                     gm.meta["leaves"]))
+    run_passes(
+        gm,
+        conversion_passes(
+            neuron, coding, attention == "per-step", mask_scaling, seed, gm.meta["leaves"]
+        ),
+    )
     _keep_image_shape(gm)
     gm.requires_grad_(False).eval()
-    info = {"neuron": neuron, "attention": attention, "readout": readout, "mask": ratio,
-            "mask_scaling": mask_scaling, "mask_sites": masked, "trained_mask": trained,
-            "seed": int(seed), "levels": all_levels[-1], "spike_values": _spike_values(gm),
-            "timesteps": None}
+    info = {
+        "neuron": neuron,
+        "attention": attention,
+        "readout": readout,
+        "mask": ratio,
+        "mask_scaling": mask_scaling,
+        "mask_sites": masked,
+        "trained_mask": trained,
+        "seed": int(seed),
+        "levels": all_levels[-1],
+        "spike_values": _spike_values(gm),
+        "timesteps": None,
+    }
     network = SpikingNetwork(gm, info).eval()
     if fit is not None:
         fit.fit_bias(network)
@@ -170,7 +215,9 @@ def convert_model(model: nn.Module, neuron: str = "if", attention: str = "accumu
 
 
 def _spike_values(gm: fx.GraphModule) -> list[int]:
-    return max((m.alphabet for m in gm.modules() if isinstance(m, tuple(NEURONS.values()))), key=len)
+    return max(
+        (m.alphabet for m in gm.modules() if isinstance(m, tuple(NEURONS.values()))), key=len
+    )
 
 
 def _first_images(loader, example_inputs):
@@ -181,24 +228,37 @@ def _first_images(loader, example_inputs):
         raise ValueError("the calibration loader gives no batch; give images of the training split")
     images = first[0] if isinstance(first, (tuple, list)) else first
     if not isinstance(images, torch.Tensor):
-        raise ValueError(f"the calibration loader gives a {type(images).__name__}; it must give "
-                         "tensors [B, C, H, W] or (tensor, label) pairs")
+        raise ValueError(
+            f"the calibration loader gives a {type(images).__name__}; it must give "
+            "tensors [B, C, H, W] or (tensor, label) pairs"
+        )
     return batches, images if example_inputs is None else example_inputs
 
 
 def _check_quantised(levels, calibration, neuron: str) -> None:
     if levels is not None:
-        raise ValueError(f"levels={levels} was given for a network that has QCFS sites, which keep "
-                         "the levels that they were trained with; leave levels out")
+        raise ValueError(
+            f"levels={levels} was given for a network that has QCFS sites, which keep "
+            "the levels that they were trained with; leave levels out"
+        )
     if calibration is not None and neuron != "if":
-        raise ValueError(f"neuron {neuron!r} is exact on a QCFS network without calibration; leave "
-                         "calibration out, or use neuron='if'")
+        raise ValueError(
+            f"neuron {neuron!r} is exact on a QCFS network without calibration; leave "
+            "calibration out, or use neuron='if'"
+        )
 
 
 def _quantise(gm, model, levels, calibration, per_channel, leaf_modules, example_inputs) -> None:
     if calibration is None:
-        raise ValueError("the network has plain ReLU and no thresholds; give calibration=loader "
-                         "with images, or train it with insert_qcfs first")
-    found = activation_thresholds(model, calibration, per_channel=per_channel,
-                                  leaf_modules=leaf_modules, example_inputs=example_inputs)
+        raise ValueError(
+            "the network has plain ReLU and no thresholds; give calibration=loader "
+            "with images, or train it with insert_qcfs first"
+        )
+    found = activation_thresholds(
+        model,
+        calibration,
+        per_channel=per_channel,
+        leaf_modules=leaf_modules,
+        example_inputs=example_inputs,
+    )
     relus_to_qcfs(gm, 16 if levels is None else levels, 1.0, found)

@@ -10,12 +10,23 @@ from ..graph.operations import WEIGHT_LAYERS, function_name, module_of
 from ..neurons import Accumulate, Clock, Offset, Present, SpikingNeuron
 
 # Operations that hand spikes on as they are.
-_KEEPS_SPIKES = set("""flatten unflatten reshape view permute transpose t swapaxes swapdims movedim
+_KEEPS_SPIKES = set(
+    """flatten unflatten reshape view permute transpose t swapaxes swapdims movedim
 moveaxis squeeze unsqueeze cat concat concatenate stack split chunk tensor_split unbind roll flip
 narrow select index_select contiguous clone getitem pad unfold pixel_shuffle pixel_unshuffle
-channel_shuffle expand expand_as repeat view_as reshape_as to float double""".split())
-_KEEPS_SPIKES_MODULES = (nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.PixelShuffle, nn.PixelUnshuffle,
-                         nn.ChannelShuffle, nn.Identity, nn.ReflectionPad2d, nn.ReplicationPad2d)
+channel_shuffle expand expand_as repeat view_as reshape_as to float double""".split()
+)
+_KEEPS_SPIKES_MODULES = (
+    nn.Flatten,
+    nn.Unflatten,
+    nn.ZeroPad2d,
+    nn.PixelShuffle,
+    nn.PixelUnshuffle,
+    nn.ChannelShuffle,
+    nn.Identity,
+    nn.ReflectionPad2d,
+    nn.ReplicationPad2d,
+)
 
 
 @dataclasses.dataclass
@@ -69,12 +80,16 @@ class Report:
     @property
     def not_spiking(self) -> list[Row]:
         """Operations on values that are not spikes."""
-        return [r for r in self.rows if r.input == "analog" and not r.operation.startswith("neuron")]
+        return [
+            r for r in self.rows if r.input == "analog" and not r.operation.startswith("neuron")
+        ]
 
     def as_dict(self) -> dict:
-        return {"rows": [dataclasses.asdict(r) for r in self.rows],
-                "spike_driven_share": self.spike_driven_share,
-                "converges": self.convergence}
+        return {
+            "rows": [dataclasses.asdict(r) for r in self.rows],
+            "spike_driven_share": self.spike_driven_share,
+            "converges": self.convergence,
+        }
 
     @property
     def convergence(self) -> str:
@@ -83,11 +98,14 @@ class Report:
             return "reaches the QCFS network exactly, with the same frozen masks, after some steps"
         if self.info["attention"] == "per-step":
             if any(r.operation in ("softmax", "matmul", "layer norm") for r in self.rows):
-                return ("does not converge: softmax, products and layer norms act on the spikes of "
-                        "one step (as published for MST), and the mean of a product is not the "
-                        "product of the means; attention='accumulated' converges")
-        return ("tends to the network with clipped ReLU (masked sites at their expectation) "
-                "as T grows")
+                return (
+                    "does not converge: softmax, products and layer norms act on the spikes of "
+                    "one step (as published for MST), and the mean of a product is not the "
+                    "product of the means; attention='accumulated' converges"
+                )
+        return (
+            "tends to the network with clipped ReLU (masked sites at their expectation) as T grows"
+        )
 
     def __str__(self) -> str:
         weights, share = self.weight_rows, self.spike_driven_share
@@ -102,9 +120,10 @@ class Report:
             f"mask {self.info['mask']:g} ({self.info['mask_scaling']})",
             f"{spiking} of {len(weights)} weight layers see spikes; spike-driven share of "
             f"weight-layer operations: {shown}",
-            "on analog values: " + (", ".join(f"{n} x {k}" for k, n in sorted(kinds.items())) or
-                                    "nothing"),
-            f"readout {self.convergence}"]
+            "on analog values: "
+            + (", ".join(f"{n} x {k}" for k, n in sorted(kinds.items())) or "nothing"),
+            f"readout {self.convergence}",
+        ]
         return "\n".join(lines + ([self.calibration] if self.calibration else []))
 
 
@@ -115,12 +134,18 @@ def carries_spikes(gm: fx.GraphModule) -> set[fx.Node]:
     """Nodes whose values are spikes of neurons, possibly masked, reordered or joined."""
     spikes: set[fx.Node] = set()
     for node in gm.graph.nodes:
-        if node.op in ("placeholder", "get_attr", "output") or node.meta["domain"] is not Domain.STREAM:
+        if (
+            node.op in ("placeholder", "get_attr", "output")
+            or node.meta["domain"] is not Domain.STREAM
+        ):
             continue
         module = module_of(gm, node)
         kind, _ = classify(gm, node)
-        keeps = (kind is Kind.MASK or isinstance(module, _KEEPS_SPIKES_MODULES)
-                 or (module is None and function_name(node) in _KEEPS_SPIKES))
+        keeps = (
+            kind is Kind.MASK
+            or isinstance(module, _KEEPS_SPIKES_MODULES)
+            or (module is None and function_name(node) in _KEEPS_SPIKES)
+        )
         varying = [n for n in node.all_input_nodes if n.meta["domain"] in VARYING]
         if isinstance(module, SpikingNeuron) or (keeps and all(n in spikes for n in varying)):
             spikes.add(node)
@@ -138,7 +163,9 @@ def build_report(network, image_shape: tuple[int, ...] | None) -> Report:
         if row is not None:
             rows.append(row)
     info = {**network.info, "sites": len(network.sites)}
-    return Report(rows, info, counted=bool(counts), calibration=network.info.get("calibration_text"))
+    return Report(
+        rows, info, counted=bool(counts), calibration=network.info.get("calibration_text")
+    )
 
 
 def _row(gm, node, spikes, spike_name: str, counts: dict) -> Row | None:
@@ -158,8 +185,9 @@ def _row(gm, node, spikes, spike_name: str, counts: dict) -> Row | None:
     if arithmetic == "multiply-accumulate" and spiking:
         arithmetic = "accumulate"
     when = "every step" if node.meta["domain"] in VARYING else "once an image"
-    return Row(name, operation, spike_name if spiking else "analog", arithmetic, when,
-               counts.get(node))
+    return Row(
+        name, operation, spike_name if spiking else "analog", arithmetic, when, counts.get(node)
+    )
 
 
 def _arithmetic(gm, node: fx.Node, module) -> tuple[str | None, str]:
@@ -169,23 +197,37 @@ def _arithmetic(gm, node: fx.Node, module) -> tuple[str | None, str]:
     if isinstance(module, SpikingNeuron):
         return f"neuron {module.kind}", "other"
     if isinstance(module, (Accumulate, Present)):
-        return (f"accumulate ({module.coding})", "other") if isinstance(module, Accumulate) else (
-            None, "")
+        return (
+            (f"accumulate ({module.coding})", "other")
+            if isinstance(module, Accumulate)
+            else (None, "")
+        )
     if isinstance(module, Offset):
         return "offset", "other"
     kind, _ = classify(gm, node, gm.meta.get("leaves", ()))
     name = type(module).__name__ if module is not None else function_name(node)
-    name = {"Softmax": "softmax", "ChannelAffine": "normalisation", "LayerNorm": "layer norm",
-            "layer_norm": "layer norm", "bmm": "matmul", "mm": "matmul", "einsum": "matmul",
-            "linear": "Linear", "conv2d": "Conv2d"}.get(name, name)
+    name = {
+        "Softmax": "softmax",
+        "ChannelAffine": "normalisation",
+        "LayerNorm": "layer norm",
+        "layer_norm": "layer norm",
+        "bmm": "matmul",
+        "mm": "matmul",
+        "einsum": "matmul",
+        "linear": "Linear",
+        "conv2d": "Conv2d",
+    }.get(name, name)
     if kind is Kind.PRODUCT:
         if name == "matmul":
             return name, "multiply-accumulate"
         return name, "other"
     if kind in (Kind.ADDITIVE, Kind.NONLINEAR, Kind.REFUSED, Kind.MASK):
         return ("mask" if kind is Kind.MASK else name), "other"
-    if name == "normalisation" or "pool" in name.lower() or name in ("mean", "sum", "interpolate",
-                                                                      "Upsample"):
+    if (
+        name == "normalisation"
+        or "pool" in name.lower()
+        or name in ("mean", "sum", "interpolate", "Upsample")
+    ):
         return name, "other"
     if name in ("Linear", "Conv2d"):
         return name, "multiply-accumulate"

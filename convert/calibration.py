@@ -13,7 +13,7 @@ from ..neurons import ChannelAffine, SpikingNeuron
 
 log = logging.getLogger(__name__)
 
-CALIBRATIONS = ("thresholds", "bias")
+CALIBRATIONS = ("thresholds", "bias", "bias-alone")
 MOST_IMAGES = 128  # simulated side by side when the bias is fitted
 
 
@@ -23,7 +23,8 @@ class Calibration:
     Args:
         gm: the QCFS network in normal form, masks in place.
         loader: batches of images, or of (images, labels).
-        method: "thresholds", or "bias" (thresholds and the step-wise bias).
+        method: "thresholds", "bias" (thresholds and the step-wise bias), or "bias-alone" (for
+            ablations).
         steps: T up to which a bias is fitted.
 
     Raises:
@@ -33,30 +34,37 @@ class Calibration:
     def __init__(self, gm: fx.GraphModule, loader, method: str, steps: int | None):
         if method not in CALIBRATIONS:
             raise ValueError(f"calibrate {method!r} is unknown; known: {', '.join(CALIBRATIONS)}")
-        if method == "bias" and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-            raise ValueError(f"calibration_steps {steps!r} must be a whole number of at least 1: the "
-                             "largest T that the step-wise bias is fitted for, e.g. 128")
+        if method != "thresholds" and (
+            isinstance(steps, bool) or not isinstance(steps, int) or steps < 1
+        ):
+            raise ValueError(
+                f"calibration_steps {steps!r} must be a whole number of at least 1: the "
+                "largest T that the step-wise bias is fitted for, e.g. 128"
+            )
         weight = next(gm.parameters())
         batches = [batch_images(b).to(weight.device, weight.dtype) for b in loader]
         if not batches or sum(map(len, batches)) == 0:
-            raise ValueError("the calibration loader gives no images; give 25 to 50 images of the "
-                             "training split")
+            raise ValueError(
+                "the calibration loader gives no images; give 25 to 50 images of the training split"
+            )
         self.method, self.steps = method, steps
         self.seen = sum(map(len, batches))
         self.images = torch.cat(batches)[:MOST_IMAGES]
         self.statistics = clipped_statistics(gm, batches)
-        if len(self.images) < self.seen and method == "bias":
+        if len(self.images) < self.seen and method != "thresholds":
             means = clipped_statistics(gm, [self.images])
             for name, site in self.statistics.items():
                 site.total, site.images = means[name].total, means[name].images
 
     def fit_thresholds(self, gm: fx.GraphModule) -> None:
+        if self.method == "bias-alone":
+            return
         for name, value in fitted_thresholds(gm, self.statistics).items():
             gm.get_submodule(name).set_threshold(value)
 
     def fit_bias(self, network) -> None:
         """Fit and set the bias of a `SpikingNetwork`, and note it in `network.info`."""
-        sites = bias_sites(network.network) if self.method == "bias" else []
+        sites = bias_sites(network.network) if self.method != "thresholds" else []
         size = 0
         if sites:
             tables = step_bias(network, self.images, self.steps, sites, self.statistics)
@@ -65,29 +73,41 @@ class Calibration:
                 size += table.numel()
         fitted = sum(site.threshold.numel() for site in network.sites.values())
         network.info["calibration"] = {
-            "method": self.method, "images": self.seen, "steps": self.steps if sites else None,
-            "bias_images": len(self.images) if sites else 0, "bias_sites": sites,
-            "threshold_parameters": fitted, "bias_parameters": size}
+            "method": self.method,
+            "images": self.seen,
+            "steps": self.steps if sites else None,
+            "bias_images": len(self.images) if sites else 0,
+            "bias_sites": sites,
+            "threshold_parameters": fitted,
+            "bias_parameters": size,
+        }
         network.info["calibration_text"] = self._text(network.info["calibration"])
         log.info(network.info["calibration_text"])
 
     def _text(self, made: dict) -> str:
-        text = (f"calibrated on {made['images']} images: {made['threshold_parameters']} thresholds, "
-                "none above the trained one")
+        text = (
+            f"calibrated on {made['images']} images: {made['threshold_parameters']} thresholds, "
+            "none above the trained one"
+        )
         if made["bias_parameters"]:
-            return (f"{text}; step-wise bias for {made['steps']} steps at {len(made['bias_sites'])} "
-                    f"sites ({made['bias_parameters']} values from {made['bias_images']} images), "
-                    "which replaces the constant bias of the norms there; weight layers still see "
-                    "{0,s}")
-        if self.method == "bias":
+            return (
+                f"{text}; step-wise bias for {made['steps']} steps at {len(made['bias_sites'])} "
+                f"sites ({made['bias_parameters']} values from {made['bias_images']} images), "
+                "which replaces the constant bias of the norms there; weight layers still see "
+                "{0,s}"
+            )
+        if self.method != "thresholds":
             return f"{text}; no site reads a sum of spike streams, so thresholds alone"
         return text
 
 
 def bias_sites(gm: fx.GraphModule) -> list[str]:
     """Sites that read a sum of streams (a residual stream), directly or behind a norm."""
-    return [node.target for node, _ in calls(gm, SpikingNeuron)
-            if _reads_sum(gm, node.all_input_nodes[0])]
+    return [
+        node.target
+        for node, _ in calls(gm, SpikingNeuron)
+        if _reads_sum(gm, node.all_input_nodes[0])
+    ]
 
 
 def _reads_sum(gm: fx.GraphModule, node: fx.Node) -> bool:
@@ -105,5 +125,3 @@ def _reads_sum(gm: fx.GraphModule, node: fx.Node) -> bool:
             return False
         node = varying[0]
     return False
-
-

@@ -30,7 +30,9 @@ def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> l
     reference = reference_network(network, model)
     rate = network.coding == "rate"
     sites = reference.network
-    levels = {name: m.levels for name, m in check_model(model).named_modules() if isinstance(m, QCFS)}
+    levels = {
+        name: m.levels for name, m in check_model(model).named_modules() if isinstance(m, QCFS)
+    }
     read, gave = {}, {}
     for name, module in sites.named_modules():
         if isinstance(module, (QCFS, ClippedReLU)) and name in network.sites:
@@ -45,8 +47,9 @@ def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> l
         neuron = site.neuron
         current, sent = sums[name]
         threshold = broadcast_threshold(neuron.threshold, neuron.axis, x.dim())
-        trained = broadcast_threshold(sites.get_submodule(name).threshold.detach(),
-                                      sites.get_submodule(name).axis, x.dim())
+        trained = broadcast_threshold(
+            sites.get_submodule(name).threshold.detach(), sites.get_submodule(name).axis, x.dim()
+        )
         count = levels.get(name, network.sites[name].levels)
         clip = torch.minimum(x.clamp(min=0), trained)
         level = quantise(x, trained, count) * (trained / count)
@@ -55,16 +58,23 @@ def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> l
             own = torch.minimum(current.clamp(min=0), threshold)
         else:
             own = quantise(current, threshold, count) * (threshold / count)
-        rows.append({"name": name, "ann": _rms(target), "error": _relative(sent, target, target),
-                     "clipping": _relative(clip, x.clamp(min=0), target),
-                     "quantisation": _relative(level, clip, target),
-                     "unevenness": _relative(sent, own, target)})
+        rows.append(
+            {
+                "name": name,
+                "ann": _rms(target),
+                "error": _relative(sent, target, target),
+                "clipping": _relative(clip, x.clamp(min=0), target),
+                "quantisation": _relative(level, clip, target),
+                "unevenness": _relative(sent, own, target),
+            }
+        )
     return rows
 
 
 def _keep(read: dict, gave: dict, name: str):
     def hook(module, inputs, output):
         read[name], gave[name] = inputs[0], output
+
     return hook
 
 
@@ -86,7 +96,7 @@ def _simulate(network, images: Tensor, timesteps: int) -> dict[str, tuple[Tensor
         bias = getattr(module, "step_bias", None)
         sums[name] = (x + before, sent + (sums[name][1] if name in sums else 0))
         if bias is not None and not module.running_input:
-            part = bias[clock.start:clock.start + clock.steps].sum(0)
+            part = bias[clock.start : clock.start + clock.steps].sum(0)
             sums[name] = (sums[name][0] + part, sums[name][1])
 
     with network.observe(observe):
@@ -105,8 +115,9 @@ def _relative(a: Tensor, b: Tensor, reference: Tensor) -> float:
 
 
 @torch.no_grad()
-def logit_errors(network, model: nn.Module, images: Tensor, timesteps: int,
-                 readout: str | None = None) -> dict[int, float]:
+def logit_errors(
+    network, model: nn.Module, images: Tensor, timesteps: int, readout: str | None = None
+) -> dict[int, float]:
     """Relative error of the logits {t: error} at t = T/4, T/2 and T, on a batch of images.
 
     Against `reference_network`; the mean over images is left in.
@@ -133,5 +144,3 @@ def convergence_sentence(errors: dict[int, float], reference: str) -> str:
 
 def reference_name(network) -> str:
     return "clipped network" if network.coding == "rate" else "QCFS network"
-
-

@@ -76,8 +76,14 @@ class SpikingNetwork(nn.Module):
         self._report: Report | None = None
 
     @torch.no_grad()
-    def forward(self, images: Tensor, timesteps: int | None = None, chunk: int | None = None,
-                first_index: int = 0, readout: str | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        timesteps: int | None = None,
+        chunk: int | None = None,
+        first_index: int = 0,
+        readout: str | None = None,
+    ) -> Tensor:
         """Simulate `timesteps` steps from rest.
 
         Args:
@@ -128,8 +134,9 @@ class SpikingNetwork(nn.Module):
         """
         unknown = [name for name in names if name not in self.sites]
         if unknown:
-            raise ValueError(f"no site is called {unknown[0]!r}; sites: "
-                             f"{', '.join(list(self.sites)[:10])} ...")
+            raise ValueError(
+                f"no site is called {unknown[0]!r}; sites: {', '.join(list(self.sites)[:10])} ..."
+            )
         return self._record(Recording(set(names or self.sites), analog, membrane))
 
     @contextlib.contextmanager
@@ -172,7 +179,9 @@ class SpikingNetwork(nn.Module):
         save(self, folder, made, leaf_modules)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{k}={self.info[k]!r}" for k in ("neuron", "attention", "readout", "mask"))
+        return ", ".join(
+            f"{k}={self.info[k]!r}" for k in ("neuron", "attention", "readout", "mask")
+        )
 
     # -- checks ------------------------------------------------------------------------------
 
@@ -180,8 +189,10 @@ class SpikingNetwork(nn.Module):
         if timesteps is None:
             timesteps = self.info.get("timesteps")
             if timesteps is None:
-                raise ValueError("timesteps is missing: give the number T of steps to simulate, "
-                                 "e.g. timesteps=32")
+                raise ValueError(
+                    "timesteps is missing: give the number T of steps to simulate, "
+                    "e.g. timesteps=32"
+                )
         return self._whole("timesteps", timesteps)
 
     @staticmethod
@@ -196,24 +207,33 @@ class SpikingNetwork(nn.Module):
 
     def _check_images(self, images: Tensor) -> None:
         if not isinstance(images, Tensor) or images.dim() < 2 or len(images) == 0:
-            raise ValueError(f"images of shape {getattr(images, 'shape', None)} must be a batch "
-                             "[B, C, H, W] with at least one image")
+            raise ValueError(
+                f"images of shape {getattr(images, 'shape', None)} must be a batch "
+                "[B, C, H, W] with at least one image"
+            )
         weight = next(self.network.parameters(), None)
         if weight is not None and (weight.dtype, weight.device) != (images.dtype, images.device):
             raise ValueError(
                 f"images are {images.dtype} on {images.device}, the network is {weight.dtype} on "
                 f"{weight.device}; give images.to(device={str(weight.device)!r}, "
-                f"dtype={weight.dtype})")
+                f"dtype={weight.dtype})"
+            )
         made_for = self.network.meta.get("image_shape")
         if made_for and images.dim() != len(made_for) + 1:
-            raise ValueError(f"images of shape {tuple(images.shape)} must be a batch "
-                             f"[B, {', '.join(map(str, made_for))}]")
-        if self.network.meta.get("fixed_image_size") and made_for and \
-                tuple(images.shape[1:]) != tuple(made_for):
+            raise ValueError(
+                f"images of shape {tuple(images.shape)} must be a batch "
+                f"[B, {', '.join(map(str, made_for))}]"
+            )
+        if (
+            self.network.meta.get("fixed_image_size")
+            and made_for
+            and tuple(images.shape[1:]) != tuple(made_for)
+        ):
             raise ValueError(
                 f"images of size {tuple(images.shape[1:])} were given to a network that was traced "
                 f"for {tuple(made_for)} and whose control flow depends on the size; convert it "
-                "again with example_inputs of the new size")
+                "again with example_inputs of the new size"
+            )
 
     def _chunk(self, images: Tensor, chunk: int | None) -> int:
         if any(recording.single_steps for recording in self._recordings):
@@ -225,5 +245,3 @@ class SpikingNetwork(nn.Module):
             return 1
         budget = CHUNK_BYTES["cuda" if images.is_cuda else "cpu"]
         return max(1, budget // max(1, per_step * len(images) * images.element_size()))
-
-

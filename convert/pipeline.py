@@ -19,8 +19,9 @@ from .passes.weights import bake_reparametrisations, split_shared_layers
 log = logging.getLogger(__name__)
 
 
-def conversion_passes(neuron: str, coding: str, per_step_attention: bool, mask_scaling: str,
-                      seed: int, leaves=()) -> list[Callable[[fx.GraphModule], int]]:
+def conversion_passes(
+    neuron: str, coding: str, per_step_attention: bool, mask_scaling: str, seed: int, leaves=()
+) -> list[Callable[[fx.GraphModule], int]]:
     """From a QCFS network in normal form to the graph of a spiking network."""
     return [
         bake_reparametrisations,
@@ -32,8 +33,9 @@ def conversion_passes(neuron: str, coding: str, per_step_attention: bool, mask_s
         norms_to_affine,
         partial(masks_to_seeded, seed=seed, scaling=mask_scaling, frozen=coding == "cumulative"),
         partial(qcfs_to_neurons, neuron=neuron),
-        partial(assign_domains, coding=coding, per_step_attention=per_step_attention,
-                leaves=leaves),
+        partial(
+            assign_domains, coding=coding, per_step_attention=per_step_attention, leaves=leaves
+        ),
     ]
 
 

@@ -23,12 +23,22 @@ from .network import SpikingNetwork
 
 SCHEMA = 1
 TENSORS, DESCRIPTION = "snn.safetensors", "conversion.json"
-_FUNCTION_HOMES = ("torch", "torch.nn.functional", "_operator", "builtins", "math", "torch._C._nn",
-                   "torch.functional", "torchvision.ops")
+_FUNCTION_HOMES = (
+    "torch",
+    "torch.nn.functional",
+    "_operator",
+    "builtins",
+    "math",
+    "torch._C._nn",
+    "torch.functional",
+    "torchvision.ops",
+)
 _CLASS_HOMES = ("torch.nn.", "spikeswap.neurons.", "timm.layers.")
 _READABLE = {"shape", "ndim", "dtype", "device", "T", "mT", "values", "indices", "is_cuda"}
-_ELSEWHERE = {"num_channels": lambda norm: norm.normalized_shape[0],  # timm's LayerNorm2d
-              "affine": lambda norm: norm.elementwise_affine}
+_ELSEWHERE = {
+    "num_channels": lambda norm: norm.normalized_shape[0],  # timm's LayerNorm2d
+    "affine": lambda norm: norm.elementwise_affine,
+}
 _BUILTINS = {"getattr", "int", "float", "len", "max", "min", "round", "sum", "abs", "slice"}
 
 
@@ -47,15 +57,18 @@ def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False
     folder = Path(folder)
     gm = network.network
     description = {
-        "schema": SCHEMA, "info": _plain(network.info), "made": _plain(made),
+        "schema": SCHEMA,
+        "info": _plain(network.info),
+        "made": _plain(made),
         "graph": [_write_node(gm, node) for node in gm.graph.nodes],
         "modules": _write_modules(network, leaf_modules),
         "image_shape": gm.meta.get("image_shape"),
         "fixed_image_size": bool(gm.meta.get("fixed_image_size")),
         "report": network.report.as_dict(),
     }
-    tensors = {key: value.detach().cpu().contiguous().clone()
-               for key, value in gm.state_dict().items()}
+    tensors = {
+        key: value.detach().cpu().contiguous().clone() for key, value in gm.state_dict().items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(description, indent=1)
     _replace(folder / TENSORS, lambda path: save_file(tensors, path))
@@ -71,7 +84,9 @@ def _replace(path: Path, write) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}; free some space and try again") from error
+        raise OSError(
+            f"{path} cannot be written: {error}; free some space and try again"
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
 
@@ -91,22 +106,33 @@ def load(folder, leaf_modules: dict[str, nn.Module] | None = None) -> SpikingNet
     try:
         description = json.loads(path.read_text())
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; give the folder of a conversion, such as "
-                         "runs/latest/snn/<tag>") from None
+        raise ValueError(
+            f"{path} does not exist; give the folder of a conversion, such as runs/latest/snn/<tag>"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}); convert again") from error
     if not isinstance(description, dict) or "schema" not in description:
         raise ValueError(f"{path} is no conversion of spikeswap; it has no schema")
     if description["schema"] != SCHEMA:
-        raise ValueError(f"{path} has schema {description['schema']}, this version reads {SCHEMA}; "
-                         "install a newer spikeswap or convert again")
+        raise ValueError(
+            f"{path} has schema {description['schema']}, this version reads {SCHEMA}; "
+            "install a newer spikeswap or convert again"
+        )
     tensors = _read_tensors(folder / TENSORS)
     try:
         network = _build(description, tensors, leaf_modules or {})
-    except (LookupError, TypeError, AttributeError, ValueError, AssertionError,
-            RuntimeError) as error:
-        raise ValueError(f"{path} cannot be built ({error}); it is damaged or was made by something "
-                         "else: convert again") from error
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        AssertionError,
+        RuntimeError,
+    ) as error:
+        raise ValueError(
+            f"{path} cannot be built ({error}); it is damaged or was made by something "
+            "else: convert again"
+        ) from error
     _fill(network.network, tensors, folder / TENSORS)
     return network.eval()
 
@@ -122,11 +148,15 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _fill(gm: fx.GraphModule, tensors: dict[str, torch.Tensor], path: Path) -> None:
     expected = gm.state_dict()
-    wrong = [k for k in {*tensors, *expected} if k not in tensors or k not in expected
-             or tensors[k].shape != expected[k].shape]
+    wrong = [
+        k
+        for k in {*tensors, *expected}
+        if k not in tensors or k not in expected or tensors[k].shape != expected[k].shape
+    ]
     if wrong:
-        raise ValueError(f"{path} does not belong to its {DESCRIPTION}: {sorted(wrong)[:4]}; "
-                         "convert again")
+        raise ValueError(
+            f"{path} does not belong to its {DESCRIPTION}: {sorted(wrong)[:4]}; convert again"
+        )
     for key, value in tensors.items():
         owner, _, last = key.rpartition(".")
         store = gm.get_submodule(owner)
@@ -137,6 +167,7 @@ def _fill(gm: fx.GraphModule, tensors: dict[str, torch.Tensor], path: Path) -> N
 
 
 # -- writing ----------------------------------------------------------------------------------
+
 
 def _plain(value):
     """JSON's own types only."""
@@ -153,9 +184,14 @@ def _plain(value):
 
 def _write_node(gm: fx.GraphModule, node: fx.Node) -> dict:
     target = node.target if isinstance(node.target, str) else _function_name(node)
-    written = {"name": node.name, "op": node.op, "target": target,
-               "args": _encode(node.args), "kwargs": _encode(node.kwargs),
-               "domain": node.meta["domain"].value}
+    written = {
+        "name": node.name,
+        "op": node.op,
+        "target": target,
+        "args": _encode(node.args),
+        "kwargs": _encode(node.kwargs),
+        "domain": node.meta["domain"].value,
+    }
     for key in ("timed", "shape", "module_path"):
         if node.meta.get(key):
             written[key] = node.meta[key]
@@ -173,8 +209,10 @@ def _function_name(node: fx.Node) -> str:
                     return candidate
             except ValueError:
                 continue
-    raise ValueError(f"{node.name} calls {function}, which cannot be stored; put it into a module "
-                     "and mark that as a leaf: leaf_modules=...")
+    raise ValueError(
+        f"{node.name} calls {function}, which cannot be stored; put it into a module "
+        "and mark that as a leaf: leaf_modules=..."
+    )
 
 
 def _encode(value):
@@ -213,12 +251,17 @@ def _write_modules(network: SpikingNetwork, leave_out: bool) -> dict:
                 foreign.append(f"{node.target} ({type(module).__name__})")
                 modules[node.target] = {"leaf": type(module).__name__}
                 continue
-            modules[node.target] = {"class": home, "arguments": _constructor_arguments(module),
-                                    "attributes": _attributes(module)}
+            modules[node.target] = {
+                "class": home,
+                "arguments": _constructor_arguments(module),
+                "attributes": _attributes(module),
+            }
     if foreign and not leave_out:
-        raise ValueError(f"modules of your own cannot be stored: {', '.join(foreign)}; build them of "
-                         "torch's modules, or save(folder, leaf_modules=True) and give them again to "
-                         "load(folder, leaf_modules={name: module})")
+        raise ValueError(
+            f"modules of your own cannot be stored: {', '.join(foreign)}; build them of "
+            "torch's modules, or save(folder, leaf_modules=True) and give them again to "
+            "load(folder, leaf_modules={name: module})"
+        )
     return modules
 
 
@@ -227,13 +270,21 @@ def _constructor_arguments(module: nn.Module) -> dict:
     arguments = {}
     for name, parameter in inspect.signature(type(module).__init__).parameters.items():
         if name in ("self", "device", "dtype", "inplace") or parameter.kind in (
-                parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        ):
             continue
-        if name in ("bias", "offset") and isinstance(getattr(module, name, None),
-                                                     (torch.Tensor, type(None))):
+        if name in ("bias", "offset") and isinstance(
+            getattr(module, name, None), (torch.Tensor, type(None))
+        ):
             value = getattr(module, name, None)
-            arguments[name] = ({"shape": list(value.shape)} if name == "offset" and value is not None
-                               else value is not None if name == "bias" else None)
+            arguments[name] = (
+                {"shape": list(value.shape)}
+                if name == "offset" and value is not None
+                else value is not None
+                if name == "bias"
+                else None
+            )
         elif isinstance(getattr(module, name, None), torch.Tensor):
             arguments[name] = {"shape": list(getattr(module, name).shape)}
         elif hasattr(module, name):
@@ -241,8 +292,9 @@ def _constructor_arguments(module: nn.Module) -> dict:
         elif name in _ELSEWHERE:
             arguments[name] = _encode(_ELSEWHERE[name](module))
         elif parameter.default is parameter.empty:
-            raise ValueError(f"{type(module).__name__} keeps no argument {name!r}: it cannot be "
-                             "stored")
+            raise ValueError(
+                f"{type(module).__name__} keeps no argument {name!r}: it cannot be stored"
+            )
     return arguments
 
 
@@ -252,16 +304,20 @@ def _attributes(module: nn.Module) -> dict:
 
 # -- reading ----------------------------------------------------------------------------------
 
+
 def _check_call(written: dict) -> None:
     """Only operations that a conversion knows; attributes only of shapes and types."""
     name = written["target"].rpartition(".")[2]
     if written["op"] == "call_function" and name == "getattr":
         if written["args"]["tuple"][1] not in _READABLE:
-            raise ValueError(f"attribute {written['args']['tuple'][1]!r} is not on the list of what "
-                             "a conversion may read")
+            raise ValueError(
+                f"attribute {written['args']['tuple'][1]!r} is not on the list of what "
+                "a conversion may read"
+            )
     elif name not in KNOWN_OPERATIONS:
-        raise ValueError(f"operation {written['target']!r} is not on the list of what a conversion "
-                         "may call")
+        raise ValueError(
+            f"operation {written['target']!r} is not on the list of what a conversion may call"
+        )
 
 
 def _find_function(name: str):
@@ -281,7 +337,7 @@ def _decode(value, nodes: dict[str, fx.Node]):
         return [_decode(v, nodes) for v in value]
     if not isinstance(value, dict):
         return value
-    (tag, inner), = value.items()
+    ((tag, inner),) = value.items()
     if tag == "node":
         return nodes[inner]
     if tag == "tuple":
@@ -307,8 +363,10 @@ def _build(description: dict, tensors: dict, leaf_modules: dict) -> SpikingNetwo
     root = nn.Module()
     for path, written in description["modules"].items():
         if "leaf" in written and path not in leaf_modules:
-            raise ValueError(f"module {path!r} ({written['leaf']}) is the user's own; give it as "
-                             f"load(folder, leaf_modules={{{path!r}: module}})")
+            raise ValueError(
+                f"module {path!r} ({written['leaf']}) is the user's own; give it as "
+                f"load(folder, leaf_modules={{{path!r}: module}})"
+            )
         _place(root, path, leaf_modules[path] if path in leaf_modules else _make_module(written))
     graph = fx.Graph()
     nodes: dict[str, fx.Node] = {}
@@ -332,8 +390,11 @@ def _build(description: dict, tensors: dict, leaf_modules: dict) -> SpikingNetwo
             node.meta["shape"] = tuple(written["shape"])
         nodes[written["name"]] = node
     gm = fx.GraphModule(root, graph, "SpikingGraph")
-    gm.meta.update(image_shape=description["image_shape"],
-                   fixed_image_size=description["fixed_image_size"], leaves=frozenset(leaf_modules))
+    gm.meta.update(
+        image_shape=description["image_shape"],
+        fixed_image_size=description["fixed_image_size"],
+        leaves=frozenset(leaf_modules),
+    )
     return SpikingNetwork(gm, description["info"])
 
 
@@ -356,7 +417,9 @@ def _place(root: nn.Module, path: str, value, buffer: bool = False) -> None:
 def _make_module(written: dict) -> nn.Module:
     home, _, name = written["class"].rpartition(".")
     if not written["class"].startswith(_CLASS_HOMES):
-        raise ValueError(f"class {written['class']!r} is not on the list of what a conversion may use")
+        raise ValueError(
+            f"class {written['class']!r} is not on the list of what a conversion may use"
+        )
     module_class = getattr(importlib.import_module(home), name)
     if not (isinstance(module_class, type) and issubclass(module_class, nn.Module)):
         raise ValueError(f"class {written['class']!r} is no module")
@@ -364,5 +427,3 @@ def _make_module(written: dict) -> nn.Module:
     for key, value in written["attributes"].items():
         setattr(module, key, value)
     return module
-
-

@@ -56,7 +56,7 @@ def count_by_unit(x: Tensor, unit: Tensor, axis: int,
         return None
     if unit.numel() > 1 and (unit.dim() != 1 or unit.numel() != x.shape[axis]):
         return None
-    inverse = torch.where(unit > 0, 1 / unit, 0.0).to(x).reshape(-1)
+    inverse = _inverse(unit, x)
     if places is not None:
         sums = _sums_by_place(x, inverse, axis, math.prod(places))
     elif inverse.numel() == 1:
@@ -66,19 +66,26 @@ def count_by_unit(x: Tensor, unit: Tensor, axis: int,
     if sums is None:
         return None
     counts = sums.round()
-    if float((sums - counts).abs().amax()) > 0.3:
+    if float(torch.linalg.vector_norm(sums.sub_(counts), torch.inf)) > 0.3:
         return None
-    counts = counts.to(torch.int64)
     if places is None:
-        return int(counts.sum()), None
-    by_place = counts.reshape(-1, math.prod(places)).sum(0)
+        return int(counts.sum(dtype=torch.float64)), None
+    by_place = counts.to(torch.int64).reshape(-1, math.prod(places)).sum(0)
     return int(by_place.sum()), by_place
+
+
+def _inverse(unit: Tensor, x: Tensor) -> Tensor:
+    """1 / unit in the type of x, 0 for a dead channel, [1] or [C]."""
+    if unit.numel() == 1:
+        value = float(unit)
+        return x.new_full((1,), 1 / value if value > 0 else 0.0)
+    return torch.where(unit > 0, 1 / unit, 0.0).to(x).reshape(-1)
 
 
 def _row_sums(x: Tensor, inverse: Tensor) -> Tensor:
     flat = _any_order(x)
     end = _whole(flat, _ROW)
-    rows = torch.mv(flat[:end].view(-1, _ROW), flat.new_ones(_ROW)) * inverse
+    rows = flat[:end].view(-1, _ROW).sum(1).mul_(inverse)
     return rows if end == flat.numel() else torch.cat((rows, flat[end:].sum() * inverse))
 
 

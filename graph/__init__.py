@@ -6,5 +6,13 @@ from .normal_form import normal_form
 from .operations import Kind, classify
 from .tracer import trace
 
-__all__ = ["VARYING", "Domain", "Kind", "Offence", "UnconvertibleError", "classify", "normal_form",
-           "trace"]
+__all__ = [
+    "VARYING",
+    "Domain",
+    "Kind",
+    "Offence",
+    "UnconvertibleError",
+    "classify",
+    "normal_form",
+    "trace",
+]

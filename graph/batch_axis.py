@@ -10,11 +10,23 @@ from torch import fx, nn
 from .errors import Offence
 from .operations import Kind, classify, creates, function_name, module_of, reads_size
 
-_REDUCING = set("""mean sum softmax log_softmax softmin amax amin max min argmax norm var std var_mean
-logsumexp cumsum normalize sort topk prod median""".split())
+_REDUCING = set(
+    """mean sum softmax log_softmax softmin amax amin max min argmax norm var std var_mean
+logsumexp cumsum normalize sort topk prod median""".split()
+)
 _MOVING = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t"}
-_CUTTING = {"split", "chunk", "narrow", "tensor_split", "split_with_sizes", "roll", "flip",
-            "index_select", "gather", "repeat_interleave"}
+_CUTTING = {
+    "split",
+    "chunk",
+    "narrow",
+    "tensor_split",
+    "split_with_sizes",
+    "roll",
+    "flip",
+    "index_select",
+    "gather",
+    "repeat_interleave",
+}
 _MIXES = "mixes the images of a batch"
 _REMEDY = "compute it for each image on its own (keep axis 0 out of it)"
 _FIRST = "move the permute behind the activation, so that the batch comes first there"
@@ -29,12 +41,19 @@ def batch_offences(gm: fx.GraphModule) -> list[Offence]:
             place[node] = _follow(gm, node, place)
         except _Mixes as error:
             place[node] = 0
-            path = (node.target if node.op == "call_module"
-                    else node.meta.get("module_path", "").split("@")[0] or "(the model itself)")
-            what = (type(module_of(gm, node)).__name__ if node.op == "call_module"
-                    else f"{function_name(node)}()")
-            offences.append(Offence(path, f"{what} {error.args[0]}", node.meta.get("source"),
-                                    error.args[1]))
+            path = (
+                node.target
+                if node.op == "call_module"
+                else node.meta.get("module_path", "").split("@")[0] or "(the model itself)"
+            )
+            what = (
+                type(module_of(gm, node)).__name__
+                if node.op == "call_module"
+                else f"{function_name(node)}()"
+            )
+            offences.append(
+                Offence(path, f"{what} {error.args[0]}", node.meta.get("source"), error.args[1])
+            )
     return offences
 
 
@@ -135,12 +154,30 @@ def _moved(node: fx.Node, name: str, axis: int, rank: int | None) -> int:
 
 
 def _along(node: fx.Node, name: str, axis: int, rank: int | None) -> int:
-    at = {"roll": 2, "cat": 1, "concat": 1, "concatenate": 1, "split": 2, "chunk": 2,
-          "tensor_split": 2, "split_with_sizes": 2, "norm": 2, "normalize": 2, "topk": 2,
-          "repeat_interleave": 2}.get(name, 1)
+    at = {
+        "roll": 2,
+        "cat": 1,
+        "concat": 1,
+        "concatenate": 1,
+        "split": 2,
+        "chunk": 2,
+        "tensor_split": 2,
+        "split_with_sizes": 2,
+        "norm": 2,
+        "normalize": 2,
+        "topk": 2,
+        "repeat_interleave": 2,
+    }.get(name, 1)
     axes = _axes(node, at, rank, "dim", "dims", "axis")
-    if axes is None and name in ("cat", "concat", "concatenate", "split", "chunk", "tensor_split",
-                                 "split_with_sizes"):
+    if axes is None and name in (
+        "cat",
+        "concat",
+        "concatenate",
+        "split",
+        "chunk",
+        "tensor_split",
+        "split_with_sizes",
+    ):
         axes = [0]
     if axes is None and name in ("normalize", "topk", "sort"):
         axes = [1 if name == "normalize" else 99]
@@ -150,17 +187,26 @@ def _along(node: fx.Node, name: str, axis: int, rank: int | None) -> int:
         raise _Mixes(_MIXES, _REMEDY)
     if axis in axes:
         raise _Mixes(_MIXES, _REMEDY)
-    keeps = name in _CUTTING or name.startswith(("cat", "conc")) or "softm" in name or name in (
-        "log_softmax", "cumsum", "normalize", "sort", "topk") or node.kwargs.get("keepdim") or (
-        name in ("mean", "sum", "amax", "amin", "var", "std") and len(node.args) > 2
-        and node.args[2] is True)
+    keeps = (
+        name in _CUTTING
+        or name.startswith(("cat", "conc"))
+        or "softm" in name
+        or name in ("log_softmax", "cumsum", "normalize", "sort", "topk")
+        or node.kwargs.get("keepdim")
+        or (
+            name in ("mean", "sum", "amax", "amin", "var", "std")
+            and len(node.args) > 2
+            and node.args[2] is True
+        )
+    )
     return axis if keeps else axis - sum(a < axis for a in axes)
 
 
 def _reshaped(node: fx.Node, name: str, axis: int, rank: int | None) -> int:
     if name == "flatten":
-        start = _positive(_number(node.args[1] if len(node.args) > 1 else
-                                  node.kwargs.get("start_dim"), 0), rank)
+        start = _positive(
+            _number(node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim"), 0), rank
+        )
         if start < axis:
             raise _Mixes(f"flattens a tensor with the batch on axis {axis}", _FIRST)
         return axis
@@ -181,8 +227,18 @@ def _reshaped(node: fx.Node, name: str, axis: int, rank: int | None) -> int:
 
 def _getitem(node: fx.Node, source: fx.Node, axis: int) -> int:
     if "shape" not in source.meta and not isinstance(node.args[1], (tuple, slice, type(None))):
-        if function_name(source) in ("unbind", "split", "chunk", "tensor_split", "split_with_sizes",
-                                     "max", "min", "topk", "sort", "var_mean"):
+        if function_name(source) in (
+            "unbind",
+            "split",
+            "chunk",
+            "tensor_split",
+            "split_with_sizes",
+            "max",
+            "min",
+            "topk",
+            "sort",
+            "var_mean",
+        ):
             return axis  # one of several tensors
     index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
     if function_name(source) in ("unbind", "split", "chunk", "tensor_split", "split_with_sizes"):

@@ -30,5 +30,6 @@ class UnconvertibleError(ValueError):
     def __init__(self, offences: list[Offence]):
         self.offences = offences
         count = f"{len(offences)} operations" if len(offences) != 1 else "1 operation"
-        super().__init__(f"{count} cannot be converted:\n"
-                         + "\n".join(f"  {offence}" for offence in offences))
+        super().__init__(
+            f"{count} cannot be converted:\n" + "\n".join(f"  {offence}" for offence in offences)
+        )

@@ -5,9 +5,27 @@ from torch import fx, nn
 from .operations import WEIGHT_LAYERS, Kind, classify, module_of
 
 # Operations that leave every axis where it was.
-_KEEPS_AXES = {"add", "sub", "mul", "div", "neg", "clone", "contiguous", "relu", "cat", "concat",
-               "truediv", "interpolate", "avg_pool2d", "max_pool2d", "pad", "dropout", "float",
-               "sigmoid", "detach"}
+_KEEPS_AXES = {
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "neg",
+    "clone",
+    "contiguous",
+    "relu",
+    "cat",
+    "concat",
+    "truediv",
+    "interpolate",
+    "avg_pool2d",
+    "max_pool2d",
+    "pad",
+    "dropout",
+    "float",
+    "sigmoid",
+    "detach",
+}
 
 
 def channel_axis(gm: fx.GraphModule, node: fx.Node) -> int | None:
@@ -26,8 +44,11 @@ def channel_axis(gm: fx.GraphModule, node: fx.Node) -> int | None:
             return getattr(module, "channel_axis", 1)
         name = getattr(node.target, "__name__", node.target)
         passes = module is not None and not isinstance(module, (nn.Flatten, nn.Unflatten))
-        if not passes and (node.op not in ("call_function", "call_method")
-                           or name not in _KEEPS_AXES or _is_product(node, name)):
+        if not passes and (
+            node.op not in ("call_function", "call_method")
+            or name not in _KEEPS_AXES
+            or _is_product(node, name)
+        ):
             return None
         if not node.all_input_nodes:
             return None

@@ -38,8 +38,11 @@ def plain_arguments(gm: fx.GraphModule) -> int:
         alpha = node.kwargs.get("alpha", 1)
         if alpha != 1 and function_name(node) in ("add", "sub", "add_", "sub_", "subtract"):
             with gm.graph.inserting_before(node):
-                scaled = (gm.graph.call_function(torch.mul, (node.args[1], alpha))
-                          if isinstance(node.args[1], fx.Node) else node.args[1] * alpha)
+                scaled = (
+                    gm.graph.call_function(torch.mul, (node.args[1], alpha))
+                    if isinstance(node.args[1], fx.Node)
+                    else node.args[1] * alpha
+                )
             if isinstance(scaled, fx.Node):
                 scaled.meta = dict(node.args[1].meta)
             node.args = (node.args[0], scaled)
@@ -66,9 +69,12 @@ def in_place_to_plain(gm: fx.GraphModule) -> int:
     for node in list(gm.graph.nodes):
         module = module_of(gm, node)
         name = function_name(node) if node.op in ("call_function", "call_method") else ""
-        in_place = (getattr(module, "inplace", False) or node.kwargs.get("inplace") is True
-                    or (name.endswith("_") and not name.endswith("__"))
-                    or name in ("iadd", "isub", "imul", "itruediv"))
+        in_place = (
+            getattr(module, "inplace", False)
+            or node.kwargs.get("inplace") is True
+            or (name.endswith("_") and not name.endswith("__"))
+            or name in ("iadd", "isub", "imul", "itruediv")
+        )
         if not in_place or not node.args or not isinstance(node.args[0], fx.Node):
             continue
         changed += 1
@@ -77,8 +83,8 @@ def in_place_to_plain(gm: fx.GraphModule) -> int:
             continue
         _check_aliases(gm, node, order)
         node.args[0].replace_all_uses_with(
-            node, delete_user_cb=lambda user, n=node: order[user] > order[n],
-            propagate_meta=False)
+            node, delete_user_cb=lambda user, n=node: order[user] > order[n], propagate_meta=False
+        )
         if module is not None:
             module.inplace = False
         elif node.op == "call_method":
@@ -86,16 +92,22 @@ def in_place_to_plain(gm: fx.GraphModule) -> int:
         elif "inplace" in node.kwargs:
             node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
         elif name in ("iadd", "isub", "imul", "itruediv"):
-            node.target = {"iadd": torch.add, "isub": torch.sub, "imul": torch.mul,
-                           "itruediv": torch.div}[name]
+            node.target = {
+                "iadd": torch.add,
+                "isub": torch.sub,
+                "imul": torch.mul,
+                "itruediv": torch.div,
+            }[name]
         elif hasattr(torch, name.rstrip("_")):
             node.target = getattr(torch, name.rstrip("_"))
     return finish(gm, changed)
 
 
-_VIEWS = set("""view reshape flatten unflatten permute transpose t swapaxes movedim squeeze unsqueeze
+_VIEWS = set(
+    """view reshape flatten unflatten permute transpose t swapaxes movedim squeeze unsqueeze
 chunk split tensor_split unbind narrow select getitem expand expand_as view_as detach contiguous to
-float double unfold diagonal""".split())
+float double unfold diagonal""".split()
+)
 
 
 def _is_view(gm: fx.GraphModule, node: fx.Node) -> bool:
@@ -114,7 +126,11 @@ def _check_aliases(gm: fx.GraphModule, node: fx.Node, order: dict[fx.Node, int])
         if _is_view(gm, member):
             near.append(member.args[0])
         for other in near:
-            if other not in family and other is not node and other.op not in ("get_attr", "placeholder"):
+            if (
+                other not in family
+                and other is not node
+                and other.op not in ("get_attr", "placeholder")
+            ):
                 family.add(other)
                 front.append(other)
     family.discard(node.args[0])
@@ -123,10 +139,14 @@ def _check_aliases(gm: fx.GraphModule, node: fx.Node, order: dict[fx.Node, int])
             continue  # made after the change
         for user in member.users:
             if order[user] > order[node] and user not in family:
-                gm.meta.setdefault("offences", []).append(Offence(
-                    node.meta.get("module_path", "").split("@")[0] or str(node.target),
-                    "changes a tensor in place of which another view is read later",
-                    node.meta.get("source"), "write it without in-place operations"))
+                gm.meta.setdefault("offences", []).append(
+                    Offence(
+                        node.meta.get("module_path", "").split("@")[0] or str(node.target),
+                        "changes a tensor in place of which another view is read later",
+                        node.meta.get("source"),
+                        "write it without in-place operations",
+                    )
+                )
                 return
 
 
@@ -154,10 +174,13 @@ FUNCTIONS = {
     "relu": lambda node: nn.ReLU(),
     "relu_": lambda node: nn.ReLU(),
     "relu6": lambda node: nn.ReLU6(),
-    "clamp": _clamp, "clip": _clamp,
+    "clamp": _clamp,
+    "clip": _clamp,
     "clamp_min": lambda node: nn.ReLU() if _argument(node, 1, "min") == 0 else None,
     "hardtanh": _hardtanh,
-    "dropout": _dropout, "dropout2d": _dropout, "feature_dropout": _dropout,
+    "dropout": _dropout,
+    "dropout2d": _dropout,
+    "feature_dropout": _dropout,
 }
 
 
@@ -174,8 +197,11 @@ def functions_to_modules(gm: fx.GraphModule) -> int:
         path = node.meta.get("module_path", "").split("@")[0]
         kind = "dropout" if isinstance(module, nn.Dropout) else name.rstrip("_")
         node.target = add_module(gm, f"{path}.{kind}" if path else kind, module)
-        node.op, node.args, node.kwargs = "call_module", (node.args[0] if node.args
-                                                          else node.kwargs["input"],), {}
+        node.op, node.args, node.kwargs = (
+            "call_module",
+            (node.args[0] if node.args else node.kwargs["input"],),
+            {},
+        )
         changed += 1
     return finish(gm, changed)
 
@@ -216,9 +242,16 @@ def _weight_module(gm: fx.GraphModule, node: fx.Node, name: str) -> nn.Module | 
     else:
         conv = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d}[name]
         groups = _argument(node, 6, "groups", 1)
-        module = conv(weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
-                      _argument(node, 3, "stride", 1), _argument(node, 4, "padding", 0),
-                      _argument(node, 5, "dilation", 1), groups, bias is not None)
+        module = conv(
+            weight.shape[1] * groups,
+            weight.shape[0],
+            tuple(weight.shape[2:]),
+            _argument(node, 3, "stride", 1),
+            _argument(node, 4, "padding", 0),
+            _argument(node, 5, "dilation", 1),
+            groups,
+            bias is not None,
+        )
     module.to(weight.device, weight.dtype)
     module.weight.data.copy_(weight)
     if bias is not None:
@@ -227,8 +260,9 @@ def _weight_module(gm: fx.GraphModule, node: fx.Node, name: str) -> nn.Module | 
 
 
 def _norm_module(gm: fx.GraphModule, node: fx.Node, name: str) -> nn.Module | None:
-    mean, var = (_constant(gm, _argument(node, i, k)) for i, k in ((1, "running_mean"),
-                                                                    (2, "running_var")))
+    mean, var = (
+        _constant(gm, _argument(node, i, k)) for i, k in ((1, "running_mean"), (2, "running_var"))
+    )
     weight, bias = (_constant(gm, _argument(node, i, k)) for i, k in ((3, "weight"), (4, "bias")))
     if any(v is ... for v in (mean, var, weight, bias)) or mean is None:
         return None
@@ -250,8 +284,13 @@ def split_fused_norms(gm: fx.GraphModule) -> int:
         act = getattr(module, "act", None)
         if not isinstance(act, nn.Module) or type(module).__module__.startswith("torch.nn"):
             continue  # a torch norm only carries an activation that was split off before
-        plain = nn.BatchNorm2d(module.num_features, module.eps, module.momentum, module.affine,
-                               module.track_running_stats)
+        plain = nn.BatchNorm2d(
+            module.num_features,
+            module.eps,
+            module.momentum,
+            module.affine,
+            module.track_running_stats,
+        )
         plain.load_state_dict({k: v for k, v in module.state_dict().items() if "." not in k})
         for key, parameter in module.named_parameters(recurse=False):
             plain.to(parameter.device, parameter.dtype)
@@ -284,8 +323,14 @@ def split_shared_activations(gm: fx.GraphModule, types: tuple[type, ...]) -> int
 def normal_form(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphModule:
     """Trace a model and bring it into normal form; numbers and the caller's model stay as they are."""
     gm = trace(model, leaf_modules, example_inputs)
-    steps = [drop_assertions, plain_arguments, in_place_to_plain, functions_to_modules, split_fused_norms,
-             lambda g: split_shared_activations(g, (nn.ReLU, nn.Hardtanh, QCFS, ClippedReLU))]
+    steps = [
+        drop_assertions,
+        plain_arguments,
+        in_place_to_plain,
+        functions_to_modules,
+        split_fused_norms,
+        lambda g: split_shared_activations(g, (nn.ReLU, nn.Hardtanh, QCFS, ClippedReLU)),
+    ]
     for step in steps:
         step(gm)
     _check_numbers(model, gm)
@@ -306,7 +351,14 @@ def _check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
         return
     if not torch.allclose(got, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max() + 1e-9)):
         worst = float((got - expected).abs().max())
-        raise UnconvertibleError([Offence(
-            "(the whole model)", f"tracing changed its numbers (by up to {worst:.3g})", None,
-            "it may be random in eval mode, change tensors in place through a view, or keep state; "
-            "make it a pure function of the image")])
+        raise UnconvertibleError(
+            [
+                Offence(
+                    "(the whole model)",
+                    f"tracing changed its numbers (by up to {worst:.3g})",
+                    None,
+                    "it may be random in eval mode, change tensors in place through a view, or keep "
+                    "state; make it a pure function of the image",
+                )
+            ]
+        )

@@ -40,38 +40,141 @@ _RECURRENT_REMEDY = "recurrent layers have no rate-coded form; use convolutions 
 _ATTENTION_REMEDY = "write it with nn.Linear, softmax and matmul, which are converted"
 _UNKNOWN_REMEDY = "mark its module as a leaf (leaf_modules=...): it then runs on running values"
 
-WEIGHT_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.ConvTranspose1d,
-                 nn.ConvTranspose2d, nn.ConvTranspose3d)
+WEIGHT_LAYERS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.Linear,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
-            nn.FeatureAlphaDropout)
+DROPOUTS = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
 
 # Module classes, most specific first; a subclass counts as its base unless it is listed itself.
 _MODULES: list[tuple[tuple[type, ...], Kind, str]] = [
     ((QCFS, ClippedReLU, SpikingNeuron), Kind.SITE, ""),
     ((SpikeMask, SeededMask), Kind.MASK, ""),
     ((nn.ReLU6, nn.ReLU), Kind.ACTIVATION, ""),
-    ((nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.CELU, nn.SELU,
-      nn.Hardswish, nn.Tanh, nn.Softplus, nn.Softsign, nn.LogSigmoid, nn.Hardtanh, nn.Tanhshrink,
-      nn.Softshrink, nn.Hardshrink, nn.Threshold, nn.GLU), Kind.REFUSED, _RELU_REMEDY),
+    (
+        (
+            nn.LeakyReLU,
+            nn.PReLU,
+            nn.RReLU,
+            nn.GELU,
+            nn.SiLU,
+            nn.Mish,
+            nn.ELU,
+            nn.CELU,
+            nn.SELU,
+            nn.Hardswish,
+            nn.Tanh,
+            nn.Softplus,
+            nn.Softsign,
+            nn.LogSigmoid,
+            nn.Hardtanh,
+            nn.Tanhshrink,
+            nn.Softshrink,
+            nn.Hardshrink,
+            nn.Threshold,
+            nn.GLU,
+        ),
+        Kind.REFUSED,
+        _RELU_REMEDY,
+    ),
     ((nn.RNNBase, nn.RNNCellBase), Kind.REFUSED, _RECURRENT_REMEDY),
-    ((nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoder, nn.TransformerEncoderLayer,
-      nn.TransformerDecoder, nn.TransformerDecoderLayer), Kind.REFUSED, _ATTENTION_REMEDY),
+    (
+        (
+            nn.MultiheadAttention,
+            nn.Transformer,
+            nn.TransformerEncoder,
+            nn.TransformerEncoderLayer,
+            nn.TransformerDecoder,
+            nn.TransformerDecoderLayer,
+        ),
+        Kind.REFUSED,
+        _ATTENTION_REMEDY,
+    ),
     (BATCH_NORMS, Kind.NORM, ""),
-    ((*WEIGHT_LAYERS, ChannelAffine, nn.Identity, nn.Flatten, nn.Unflatten, *DROPOUTS,
-      nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
-      nn.AdaptiveAvgPool3d, nn.Upsample, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d,
-      nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d, nn.ReplicationPad1d,
-      nn.ReplicationPad2d, nn.ReplicationPad3d, nn.CircularPad1d, nn.CircularPad2d,
-      nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Fold, nn.Unfold), Kind.LINEAR, ""),
-    ((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d,
-      nn.AdaptiveMaxPool3d, nn.LPPool1d, nn.LPPool2d, nn.Softmax, nn.LogSoftmax, nn.Softmax2d,
-      nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
-      nn.LocalResponseNorm, nn.Sigmoid, nn.Hardsigmoid, nn.ConstantPad1d, nn.ConstantPad2d,
-      nn.ConstantPad3d), Kind.NONLINEAR, ""),
+    (
+        (
+            *WEIGHT_LAYERS,
+            ChannelAffine,
+            nn.Identity,
+            nn.Flatten,
+            nn.Unflatten,
+            *DROPOUTS,
+            nn.AvgPool1d,
+            nn.AvgPool2d,
+            nn.AvgPool3d,
+            nn.AdaptiveAvgPool1d,
+            nn.AdaptiveAvgPool2d,
+            nn.AdaptiveAvgPool3d,
+            nn.Upsample,
+            nn.ZeroPad1d,
+            nn.ZeroPad2d,
+            nn.ZeroPad3d,
+            nn.ReflectionPad1d,
+            nn.ReflectionPad2d,
+            nn.ReflectionPad3d,
+            nn.ReplicationPad1d,
+            nn.ReplicationPad2d,
+            nn.ReplicationPad3d,
+            nn.CircularPad1d,
+            nn.CircularPad2d,
+            nn.PixelShuffle,
+            nn.PixelUnshuffle,
+            nn.ChannelShuffle,
+            nn.Fold,
+            nn.Unfold,
+        ),
+        Kind.LINEAR,
+        "",
+    ),
+    (
+        (
+            nn.MaxPool1d,
+            nn.MaxPool2d,
+            nn.MaxPool3d,
+            nn.AdaptiveMaxPool1d,
+            nn.AdaptiveMaxPool2d,
+            nn.AdaptiveMaxPool3d,
+            nn.LPPool1d,
+            nn.LPPool2d,
+            nn.Softmax,
+            nn.LogSoftmax,
+            nn.Softmax2d,
+            nn.LayerNorm,
+            nn.GroupNorm,
+            nn.InstanceNorm1d,
+            nn.InstanceNorm2d,
+            nn.InstanceNorm3d,
+            nn.LocalResponseNorm,
+            nn.Sigmoid,
+            nn.Hardsigmoid,
+            nn.ConstantPad1d,
+            nn.ConstantPad2d,
+            nn.ConstantPad3d,
+        ),
+        Kind.NONLINEAR,
+        "",
+    ),
 ]
-_MODULE_NAMES = {"DropPath": Kind.LINEAR, "StochasticDepth": Kind.LINEAR, "DropBlock2d": Kind.LINEAR,
-                 "RMSNorm": Kind.NONLINEAR, "LayerNorm2d": Kind.NONLINEAR}
+_MODULE_NAMES = {
+    "DropPath": Kind.LINEAR,
+    "StochasticDepth": Kind.LINEAR,
+    "DropBlock2d": Kind.LINEAR,
+    "RMSNorm": Kind.NONLINEAR,
+    "LayerNorm2d": Kind.NONLINEAR,
+}
 
 _LINEAR = """flatten unflatten reshape view permute transpose t swapaxes swapdims movedim moveaxis
 squeeze unsqueeze cat concat concatenate stack hstack vstack split split_with_sizes chunk
@@ -96,18 +199,74 @@ logsigmoid glu threshold leaky_relu_ elu_ silu_ tanh_ sign round floor ceil heav
 _SIZE = """size dim numel eq ne lt le gt ge floordiv mod is_ not_ and_ or_ _assert _assert_scalar
 int len min max""".split()
 
-_NAMED = ([(n, Kind.LINEAR) for n in _LINEAR] + [(n, Kind.ADDITIVE) for n in _ADDITIVE]
-          + [(n, Kind.PRODUCT) for n in _PRODUCT] + [(n, Kind.REFUSED) for n in _REFUSED])
-_FUNCTIONS = {**dict((n, Kind.SIZE) for n in _SIZE), **dict(_NAMED),
-              **{n: Kind.NONLINEAR for n in _NONLINEAR}}
-_CREATE = {torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.empty,
-           torch.zeros_like, torch.ones_like, torch.full_like, torch.eye, torch.meshgrid}
+_NAMED = (
+    [(n, Kind.LINEAR) for n in _LINEAR]
+    + [(n, Kind.ADDITIVE) for n in _ADDITIVE]
+    + [(n, Kind.PRODUCT) for n in _PRODUCT]
+    + [(n, Kind.REFUSED) for n in _REFUSED]
+)
+_FUNCTIONS = {
+    **dict.fromkeys(_SIZE, Kind.SIZE),
+    **dict(_NAMED),
+    **dict.fromkeys(_NONLINEAR, Kind.NONLINEAR),
+}
+_CREATE = {
+    torch.zeros,
+    torch.ones,
+    torch.full,
+    torch.arange,
+    torch.linspace,
+    torch.empty,
+    torch.zeros_like,
+    torch.ones_like,
+    torch.full_like,
+    torch.eye,
+    torch.meshgrid,
+}
 
-KNOWN_OPERATIONS = frozenset({n for n, k in _FUNCTIONS.items() if k is not Kind.REFUSED} | {
-    "ceil", "floor", "float", "int", "pad", "neg", "getitem", "slice", "zeros", "ones", "full", "arange",
-    "linspace", "empty", "zeros_like", "ones_like", "full_like", "eye", "meshgrid", "new_zeros",
-    "new_ones", "new_full", "new_empty", "boolean_dispatch", "leaky_relu", "prelu", "gelu", "silu",
-    "mish", "elu", "celu", "selu", "hardswish", "tanh", "softplus", "softsign", "logsigmoid", "glu"})
+KNOWN_OPERATIONS = frozenset(
+    {n for n, k in _FUNCTIONS.items() if k is not Kind.REFUSED}
+    | {
+        "ceil",
+        "floor",
+        "float",
+        "int",
+        "pad",
+        "neg",
+        "getitem",
+        "slice",
+        "zeros",
+        "ones",
+        "full",
+        "arange",
+        "linspace",
+        "empty",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "eye",
+        "meshgrid",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "boolean_dispatch",
+        "leaky_relu",
+        "prelu",
+        "gelu",
+        "silu",
+        "mish",
+        "elu",
+        "celu",
+        "selu",
+        "hardswish",
+        "tanh",
+        "softplus",
+        "softsign",
+        "logsigmoid",
+        "glu",
+    }
+)
 _CREATE_METHODS = {"new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like"}
 
 
@@ -120,20 +279,33 @@ def function_name(node: fx.Node) -> str:
 
 
 def is_max_pool(node: fx.Node) -> bool:
-    return node.target in (F.max_pool1d, F.max_pool2d, F.max_pool3d, F.adaptive_max_pool1d,
-                           F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+    return node.target in (
+        F.max_pool1d,
+        F.max_pool2d,
+        F.max_pool3d,
+        F.adaptive_max_pool1d,
+        F.adaptive_max_pool2d,
+        F.adaptive_max_pool3d,
+    )
 
 
 def reads_size(node: fx.Node) -> bool:
     """x.size(), x.shape, x.dim() and the like."""
-    return (node.op == "call_method" and node.target in ("size", "dim", "numel", "ndimension")
-            or node.target is getattr)
+    return (
+        node.op == "call_method"
+        and node.target in ("size", "dim", "numel", "ndimension")
+        or node.target is getattr
+    )
 
 
 def creates(node: fx.Node) -> bool:
     """torch.zeros and the like: a tensor made of sizes."""
-    return (node.op == "call_function" and node.target in _CREATE
-            or node.op == "call_method" and node.target in _CREATE_METHODS)
+    return (
+        node.op == "call_function"
+        and node.target in _CREATE
+        or node.op == "call_method"
+        and node.target in _CREATE_METHODS
+    )
 
 
 def module_of(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
@@ -196,5 +368,5 @@ def is_pointwise_activation(graph_module: fx.GraphModule, node: fx.Node) -> bool
     """A smooth or leaky activation: refused in a plain network, analog in one with QCFS sites."""
     module = module_of(graph_module, node)
     if module is not None:
-        return (isinstance(module, _MODULES[3][0]) and relu_bound(module) is None)
+        return isinstance(module, _MODULES[3][0]) and relu_bound(module) is None
     return function_name(node) in POINTWISE_REFUSED

@@ -49,16 +49,22 @@ def set_module(graph_module: fx.GraphModule, name: str, module: nn.Module) -> No
     setattr(graph_module.get_submodule(parent), last, module)
 
 
-def call_module_after(graph_module: fx.GraphModule, node: fx.Node, name: str, module: nn.Module,
-                      users: Callable[[fx.Node], bool] = lambda user: True,
-                      extra_args: tuple = ()) -> fx.Node:
+def call_module_after(
+    graph_module: fx.GraphModule,
+    node: fx.Node,
+    name: str,
+    module: nn.Module,
+    users: Callable[[fx.Node], bool] = lambda user: True,
+    extra_args: tuple = (),
+) -> fx.Node:
     """Insert `module` behind `node` for those users that `users` accepts; returns the new node."""
     name = add_module(graph_module, name, module)
     with graph_module.graph.inserting_after(node):
         new = graph_module.graph.call_module(name, (node, *extra_args))
     new.meta = dict(node.meta)
-    node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new and users(user),
-                               propagate_meta=False)
+    node.replace_all_uses_with(
+        new, delete_user_cb=lambda user: user is not new and users(user), propagate_meta=False
+    )
     return new
 
 
@@ -83,8 +89,11 @@ def drop_unused(gm: fx.GraphModule) -> None:
     read = {n.target for n in gm.graph.nodes if n.op == "get_attr"}
     inside = tuple(f"{name}." for name in called)
     for name, module in list(gm.named_modules()):
-        if name in called or name.startswith(inside) and not any(
-                c.startswith(f"{name}.") for c in called):
+        if (
+            name in called
+            or name.startswith(inside)
+            and not any(c.startswith(f"{name}.") for c in called)
+        ):
             continue
         for store in (module._parameters, module._buffers):
             for key in list(store):

@@ -58,17 +58,21 @@ class _Value(fx.Proxy):
 
     def __iter__(self):
         known = self.tracer.known(self, missing=None)
-        if isinstance(known, torch.Tensor) and known.dim() and not (
-                known.shape[0] == len(self.tracer.example) and _depends_on_image(self.node)):
+        if (
+            isinstance(known, torch.Tensor)
+            and known.dim()
+            and not (known.shape[0] == len(self.tracer.example) and _depends_on_image(self.node))
+        ):
             return iter([self[i] for i in range(len(known))])
         if isinstance(known, (tuple, list, torch.Size)):
             return iter([self[i] for i in range(len(known))])
         frame = inspect.currentframe().f_back
-        at = next((i for i in dis.get_instructions(frame.f_code) if i.offset == frame.f_lasti), None)
+        at = next(
+            (i for i in dis.get_instructions(frame.f_code) if i.offset == frame.f_lasti), None
+        )
         if at is not None and at.opname == "UNPACK_SEQUENCE":  # a, b = x.shape
             return iter([self[i] for i in range(at.argval)])
         return super().__iter__()
-
 
     def __getattr__(self, name):
         return _ValueAttribute(self, name)
@@ -97,7 +101,8 @@ class _ValueAttribute(_Value):
     def node(self) -> fx.Node:
         if self._node is None:
             self._node = self.tracer.create_proxy(
-                "call_function", getattr, (self.root, self.attribute), {}).node
+                "call_function", getattr, (self.root, self.attribute), {}
+            ).node
         return self._node
 
     def __call__(self, *args, **kwargs):
@@ -136,12 +141,14 @@ class ShapeTracer(fx.Tracer):
         return super().is_leaf_module(module, name)
 
     def call_module(self, m, forward, args, kwargs):
-        return forward(*args, **kwargs) if self._running else super().call_module(
-            m, forward, args, kwargs)
+        return (
+            forward(*args, **kwargs)
+            if self._running
+            else super().call_module(m, forward, args, kwargs)
+        )
 
     def getattr(self, attr, attr_val, parameter_proxy_cache):
-        return attr_val if self._running else super().getattr(attr, attr_val,
-                                                              parameter_proxy_cache)
+        return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Value(node, self)
@@ -196,29 +203,42 @@ class ShapeTracer(fx.Tracer):
         if isinstance(value, torch.Tensor) and not _only_from_sizes(proxy.node):
             raise fx.proxy.TraceError("control flow depends on the values of a tensor")
         if _depends_on_batch(proxy.node):
-            raise fx.proxy.TraceError("the batch size is turned into a number; use -1 for the batch "
-                                      "axis, as in view(-1, ...)")
+            raise fx.proxy.TraceError(
+                "the batch size is turned into a number; use -1 for the batch "
+                "axis, as in view(-1, ...)"
+            )
         if not _asks_rank_only(proxy.node):
             self.fixed_image_size = True
         return value
 
 
 # Modules that hide control flow or state and that the passes know as a whole.
-LEAF_NAMES = {"DropPath", "BatchNormAct2d", "TokenBatchNorm", "StochasticDepth", "DropBlock2d",
-              "LayerNorm2d", "LayerNorm", "RMSNorm", "GroupNorm1"}
+LEAF_NAMES = {
+    "DropPath",
+    "BatchNormAct2d",
+    "TokenBatchNorm",
+    "StochasticDepth",
+    "DropBlock2d",
+    "LayerNorm2d",
+    "LayerNorm",
+    "RMSNorm",
+    "GroupNorm1",
+}
 LEAF_TYPES: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
 
 
 def _only_from_sizes(node: fx.Node) -> bool:
     if node.op in ("placeholder", "call_module"):
         return False
-    return all(_only_from_sizes(n) or n.op == "get_attr" or _is_size(n)
-               for n in node.all_input_nodes)
+    return all(
+        _only_from_sizes(n) or n.op == "get_attr" or _is_size(n) for n in node.all_input_nodes
+    )
 
 
 def _is_size(node: fx.Node) -> bool:
-    return (node.target in ("size", "dim", "numel")
-            or (node.target is getattr and node.args[1] in ("shape", "ndim")))
+    return node.target in ("size", "dim", "numel") or (
+        node.target is getattr and node.args[1] in ("shape", "ndim")
+    )
 
 
 def _depends_on_batch(node: fx.Node) -> bool:
@@ -226,8 +246,9 @@ def _depends_on_batch(node: fx.Node) -> bool:
     if _is_size(node):
         if not _depends_on_image(node.args[0]):
             return False
-        return node.target == "numel" or (node.target == "size" and len(node.args) > 1
-                                          and node.args[1] == 0)
+        return node.target == "numel" or (
+            node.target == "size" and len(node.args) > 1 and node.args[1] == 0
+        )
     if node.target is operator.getitem and _is_size(node.args[0]):
         tensor = node.args[0].args[0]
         return node.args[1] == 0 and _depends_on_image(tensor)
@@ -246,8 +267,7 @@ def _depends_on_image(node: fx.Node) -> bool:
 
 def _user_frame() -> tuple[str, int] | None:
     """File and line, in the user's model, of the operation that is being traced."""
-    for frame in reversed(traceback.StackSummary.extract(traceback.walk_stack(None),
-                                                         lookup_lines=False)[::-1]):
+    for frame in traceback.StackSummary.extract(traceback.walk_stack(None), lookup_lines=False):
         if not any(part in frame.filename for part in _FRAMEWORK) and frame.name != "<module>":
             return frame.filename, frame.lineno
     return None
@@ -261,8 +281,11 @@ def about(model: nn.Module) -> dict:
     if isinstance(model, fx.GraphModule) and "about" in model.meta:
         return model.meta["about"]
     names = ("mask_sites", "img_size", "in_chans", "num_classes", "model_name")
-    return {name: getattr(model, name) for name in names if isinstance(
-        getattr(model, name, None), (int, str, list, tuple))}
+    return {
+        name: getattr(model, name)
+        for name in names
+        if isinstance(getattr(model, name, None), (int, str, list, tuple))
+    }
 
 
 def guess_example(model: nn.Module) -> torch.Tensor | None:
@@ -291,16 +314,21 @@ def _check_leaves(model: nn.Module, leaf_modules) -> None:
     for leaf in leaf_modules:
         if isinstance(leaf, str) and leaf not in names:
             near = difflib.get_close_matches(leaf, names, n=3)
-            raise ValueError(f"leaf module {leaf!r} is no module of the network; "
-                             f"{'did you mean' if near else 'modules are'} "
-                             f"{', '.join(near or list(names)[1:8])}?")
+            raise ValueError(
+                f"leaf module {leaf!r} is no module of the network; "
+                f"{'did you mean' if near else 'modules are'} "
+                f"{', '.join(near or list(names)[1:8])}?"
+            )
 
 
 def copy_model(model: nn.Module) -> nn.Module:
     """A deep copy without the user's hooks, also of a model that weight norm left tensors in."""
-    computed = {id(value): value.detach().clone() for module in model.modules()
-                for value in module.__dict__.values()
-                if isinstance(value, torch.Tensor) and not value.is_leaf}
+    computed = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in module.__dict__.values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
     model = copy.deepcopy(model, computed)
     remove_hooks(model)
     return model
@@ -334,30 +362,43 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
         model = model.module
     training = model.training
     _check_leaves(model, leaf_modules)
-    leaf_names = [name for name, module in model.named_modules()
-                  if any(module is leaf for leaf in leaf_modules)]
+    leaf_names = [
+        name
+        for name, module in model.named_modules()
+        if any(module is leaf for leaf in leaf_modules)
+    ]
     leaf_modules = [leaf for leaf in leaf_modules if not isinstance(leaf, nn.Module)] + leaf_names
     model = copy_model(model).eval()
     if isinstance(example_inputs, (tuple, list)):
         example_inputs = example_inputs[0]
     if example_inputs is not None and not isinstance(example_inputs, torch.Tensor):
-        raise ValueError(f"example_inputs is a {type(example_inputs).__name__}; give one batch of "
-                         "images as a tensor [B, C, H, W]")
+        raise ValueError(
+            f"example_inputs is a {type(example_inputs).__name__}; give one batch of "
+            "images as a tensor [B, C, H, W]"
+        )
     if example_inputs is not None:
         examples = [_like(model, example_inputs[:2].detach())]
     else:
         examples = [e for e in (guess_example(model),) if e is not None] + [None, _usual_image]
     example, tracer, graph = _first_that_traces(model, leaf_modules, examples)
-    guessed = examples[-1] is _usual_image and len(examples) > 1 and example is not None and not any(
-        example is e for e in examples)
+    guessed = (
+        examples[-1] is _usual_image
+        and len(examples) > 1
+        and example is not None
+        and not any(example is e for e in examples)
+    )
     meta = {key: node.meta for key, node in ((n.name, n) for n in graph.nodes)}
     module = fx.GraphModule(model, graph, type(model).__name__)
     for node in module.graph.nodes:
         node.meta.update(meta.get(node.name, {}))
     if guessed and tracer.fixed_image_size:
         module.meta["image_shape"] = tuple(example.shape[1:])
-    module.meta.update(example=None if guessed else example, fixed_image_size=tracer.fixed_image_size,
-                       training=training, leaves=frozenset(tracer.user_leaves))
+    module.meta.update(
+        example=None if guessed else example,
+        fixed_image_size=tracer.fixed_image_size,
+        training=training,
+        leaves=frozenset(tracer.user_leaves),
+    )
     module.meta["about"] = about(model)
     if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
         module.meta["fixed_image_size"] = True
@@ -376,8 +417,17 @@ def _first_that_traces(model: nn.Module, leaf_modules, examples: list):
                 return example, tracer, tracer.trace(model)
         except UnconvertibleError:
             raise
-        except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NameError,
-                LookupError, NotImplementedError, AssertionError) as error:
+        except (
+            fx.proxy.TraceError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            AttributeError,
+            NameError,
+            LookupError,
+            NotImplementedError,
+            AssertionError,
+        ) as error:
             failure = failure or (_explain(error, tracer, given=len(examples) == 1), error)
     raise failure[0] from failure[1]
 
@@ -392,18 +442,31 @@ def _usual_image(model: nn.Module) -> torch.Tensor | None:
 
 def _explain(error: Exception, tracer: ShapeTracer, given: bool) -> UnconvertibleError:
     """A tracing failure in the user's terms."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__)
-              if not any(part in f.filename for part in _FRAMEWORK)]
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not any(part in f.filename for part in _FRAMEWORK)
+    ]
     path = next(reversed(tracer.module_stack), "") if tracer.module_stack else ""
     place = frames[-1] if frames else None
     line = linecache.getline(place.filename, place.lineno).strip() if place else ""
     if not given:
-        remedy = ("give example_inputs=images, so that control flow on shapes can be followed, or "
-                  f"mark the module as a leaf: leaf_modules=[{path.split('@')[0]!r}]")
+        remedy = (
+            "give example_inputs=images, so that control flow on shapes can be followed, or "
+            f"mark the module as a leaf: leaf_modules=[{path.split('@')[0]!r}]"
+        )
     else:
-        remedy = (f"rewrite the line without a decision on tensor values, or mark the module as a "
-                  f"leaf: leaf_modules=[{path.split('@')[0]!r}]")
-    return UnconvertibleError([Offence(
-        path.split("@")[0] or "(the model itself)",
-        f"cannot be traced: {str(error) or type(error).__name__}; line: {line}",
-        (place.filename, place.lineno) if place else None, remedy)])
+        remedy = (
+            f"rewrite the line without a decision on tensor values, or mark the module as a "
+            f"leaf: leaf_modules=[{path.split('@')[0]!r}]"
+        )
+    return UnconvertibleError(
+        [
+            Offence(
+                path.split("@")[0] or "(the model itself)",
+                f"cannot be traced: {str(error) or type(error).__name__}; line: {line}",
+                (place.filename, place.lineno) if place else None,
+                remedy,
+            )
+        ]
+    )

@@ -9,7 +9,17 @@ import torch
 # What a state dict needs; every other class in the file becomes an inert dictionary.
 _NEEDED = {
     "collections": {"OrderedDict"},
-    "torch": {"Size", "device", "float16", "float32", "float64", "bfloat16", "int64", "int32", "bool"},
+    "torch": {
+        "Size",
+        "device",
+        "float16",
+        "float32",
+        "float64",
+        "bfloat16",
+        "int64",
+        "int32",
+        "bool",
+    },
     "torch._utils": {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"},
     "torch.nn.parameter": {"Parameter"},
 }
@@ -54,11 +64,22 @@ def read_checkpoint(path) -> dict:
         raise ValueError(f"checkpoint {path} does not exist; give the path of a file")
     try:
         raw = torch.load(path, map_location="cpu", pickle_module=_PICKLE, weights_only=False)
-    except (RuntimeError, OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError,
-            LookupError, AttributeError, UnicodeDecodeError) as error:
+    except (
+        RuntimeError,
+        OSError,
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        UnicodeDecodeError,
+    ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"checkpoint {path} cannot be read ({reason}); it is truncated, damaged or "
-                         "no PyTorch checkpoint: copy it again") from error
+        raise ValueError(
+            f"checkpoint {path} cannot be read ({reason}); it is truncated, damaged or "
+            "no PyTorch checkpoint: copy it again"
+        ) from error
     if not isinstance(raw, dict):
         raise ValueError(f"checkpoint {path} holds a {type(raw).__name__}, not a state dict")
     return raw

@@ -12,8 +12,14 @@ from torch import Tensor, nn
 
 from .registry import register
 from .swin_bn import TokenBatchNorm, init_weights
-from .windows import (PatchGrid, Windows, choose_window, merge_neighbours, relative_position_index,
-                      shift_mask)
+from .windows import (
+    PatchGrid,
+    Windows,
+    choose_window,
+    merge_neighbours,
+    relative_position_index,
+    shift_mask,
+)
 
 
 class MSTPatchEmbed(nn.Module):
@@ -38,7 +44,8 @@ class MSTAttention(nn.Module):
         self.scale = (dim // num_heads) ** -0.5
         self.tokens = windows.side**2
         self.relative_position_bias_table = nn.Parameter(
-            torch.zeros((2 * windows.side - 1) ** 2, num_heads))
+            torch.zeros((2 * windows.side - 1) ** 2, num_heads)
+        )
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.register_buffer("relative_position_index", relative_position_index(windows.side))
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -50,7 +57,9 @@ class MSTAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         channels = x.shape[-1]
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (
+            self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         q, k, v = self.q_if(q), self.k_if(k), self.v_if(v)
         scores = self.attn_if(q @ k.transpose(-2, -1) * self.scale)
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
@@ -88,8 +97,15 @@ class MSTMlp(nn.Module):
 class MSTBlock(nn.Module):
     """Attention with the usual shortcut; the MLP's shortcut is the output of the second norm."""
 
-    def __init__(self, dim: int, num_heads: int, windows: Windows, mlp_ratio: float,
-                 drop_path: float, mlp_norms: bool):
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        windows: Windows,
+        mlp_ratio: float,
+        drop_path: float,
+        mlp_norms: bool,
+    ):
         super().__init__()
         self.windows = windows
         self.register_buffer("attn_mask", shift_mask(windows, forbidden=-100.0))
@@ -141,14 +157,25 @@ class MST(nn.Module):
         others: as in `swin_bn.SwinBN`.
     """
 
-    def __init__(self, img_size: int = 224, in_chans: int = 3, num_classes: int = 1000,
-                 patch_size: int = 4, embed_dim: int = 96, depths=(2, 2, 6, 2),
-                 num_heads=(3, 6, 12, 24), window_size: int | None = None, mlp_ratio: float = 4.0,
-                 drop_path: float = 0.0, dataset: str = "imagenet"):
+    def __init__(
+        self,
+        img_size: int = 224,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        patch_size: int = 4,
+        embed_dim: int = 96,
+        depths=(2, 2, 6, 2),
+        num_heads=(3, 6, 12, 24),
+        window_size: int | None = None,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        dataset: str = "imagenet",
+    ):
         super().__init__()
         if dataset not in ("imagenet", "cifar"):
-            raise ValueError(f"dataset {dataset!r} is unknown; known: imagenet (norms in the MLP), "
-                             "cifar (none)")
+            raise ValueError(
+                f"dataset {dataset!r} is unknown; known: imagenet (norms in the MLP), cifar (none)"
+            )
         depths, num_heads = tuple(depths), tuple(num_heads)
         grid = PatchGrid(img_size, patch_size, len(depths))
         window_size = choose_window(grid, window_size)
@@ -158,19 +185,32 @@ class MST(nn.Module):
         stages, dim = [], embed_dim
         for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             if dim % heads:
-                raise ValueError(f"stage {i}: width {dim} is not a multiple of {heads} heads; "
-                                 "change embed_dim or num_heads")
+                raise ValueError(
+                    f"stage {i}: width {dim} is not a multiple of {heads} heads; "
+                    "change embed_dim or num_heads"
+                )
             side, last = grid.resolutions[i], i == len(depths) - 1
-            blocks = [MSTBlock(dim, heads, Windows.of_block(side, window_size, shifted=j % 2 == 1),
-                               mlp_ratio, rates.pop(0), dataset == "imagenet")
-                      for j in range(depth)]
+            blocks = [
+                MSTBlock(
+                    dim,
+                    heads,
+                    Windows.of_block(side, window_size, shifted=j % 2 == 1),
+                    mlp_ratio,
+                    rates.pop(0),
+                    dataset == "imagenet",
+                )
+                for j in range(depth)
+            ]
             stages.append(MSTStage(blocks, None if last else MSTPatchMerging(side, dim)))
             dim = dim if last else 2 * dim
         self.layers = nn.Sequential(*stages)
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, num_classes)
-        self.mask_sites = [name for name, _ in self.named_modules()
-                           if name.endswith(("attn.q_if", "attn.k_if", "attn.attn_if"))]
+        self.mask_sites = [
+            name
+            for name, _ in self.named_modules()
+            if name.endswith(("attn.q_if", "attn.k_if", "attn.attn_if"))
+        ]
         self.apply(init_weights)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -28,16 +28,22 @@ def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
         ValueError: a file that cannot be read, a key that is missing or left over, another shape;
             all of them are named, and the model is left as it was.
     """
-    raw = (path_or_state_dict if isinstance(path_or_state_dict, dict)
-           else read_checkpoint(path_or_state_dict))
+    raw = (
+        path_or_state_dict
+        if isinstance(path_or_state_dict, dict)
+        else read_checkpoint(path_or_state_dict)
+    )
     if isinstance(model, DirectNetwork):
         state, unused = direct_state_dict(model, raw)
         model.load_state_dict(state)
         return unused
     state = unwrap(raw)
     sites = {name: m for name, m in model.named_modules() if isinstance(m, QCFS)}
-    target = {key: value for key, value in model.state_dict().items()
-              if key.rpartition(".")[0] not in sites}
+    target = {
+        key: value
+        for key, value in model.state_dict().items()
+        if key.rpartition(".")[0] not in sites
+    }
     used, thresholds, unused, problems = {}, {}, [], []
     for key, value in state.items():
         owner, _, last = _modern_name(key).rpartition(".")
@@ -46,14 +52,19 @@ def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
             if owner in sites:
                 thresholds[owner] = value
                 if not bool((value.isfinite() & (value >= 0)).all()):
-                    problems.append(f"{key} is {value.tolist()}, no threshold (finite, not negative)")
+                    problems.append(
+                        f"{key} is {value.tolist()}, no threshold (finite, not negative)"
+                    )
             else:
-                problems.append(f"{key} is a threshold, and the model has no QCFS site {owner!r}"
-                                + ("" if sites else ": call insert_qcfs first"))
+                problems.append(
+                    f"{key} is a threshold, and the model has no QCFS site {owner!r}"
+                    + ("" if sites else ": call insert_qcfs first")
+                )
         elif name in target:
             if target[name].shape != value.shape:
-                problems.append(f"{key} has shape {tuple(value.shape)}, the model "
-                                f"{tuple(target[name].shape)}")
+                problems.append(
+                    f"{key} has shape {tuple(value.shape)}, the model {tuple(target[name].shape)}"
+                )
             used[name] = value
         elif last in ("attn_mask", "relative_position_index"):
             unused.append(key)  # constants of the layout
@@ -63,10 +74,13 @@ def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
     missing += [f"{name} (threshold)" for name in sites if thresholds and name not in thresholds]
     problems += [f"{key} is missing in the checkpoint" for key in missing]
     if problems:
-        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more"
-                                           if len(problems) > 8 else "")
-        raise ValueError(f"the checkpoint does not fit the model: {shown}. Check the variant "
-                         "(dataset=, num_classes=, depths=)")
+        shown = "; ".join(problems[:8]) + (
+            f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
+        )
+        raise ValueError(
+            f"the checkpoint does not fit the model: {shown}. Check the variant "
+            "(dataset=, num_classes=, depths=)"
+        )
     model.load_state_dict({k: v for k, v in used.items() if not _is_constant(k)}, strict=False)
     for name, value in thresholds.items():
         sites[name].set_threshold(value.reshape(-1))
@@ -79,8 +93,10 @@ def unwrap(raw: dict) -> dict[str, Tensor]:
         if isinstance(raw.get(key), dict):
             raw = raw[key]
     if not raw or not all(isinstance(value, Tensor) for value in raw.values()):
-        raise ValueError("the checkpoint holds no state dict (tensors by name, perhaps under "
-                         "'model' or 'state_dict')")
+        raise ValueError(
+            "the checkpoint holds no state dict (tensors by name, perhaps under "
+            "'model' or 'state_dict')"
+        )
     return {key.removeprefix("module."): value for key, value in raw.items()}
 
 

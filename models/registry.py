@@ -30,8 +30,13 @@ def near_names(name: str, known) -> str:
     return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
 
 
-def create_model(name: str, num_classes: int = 10, img_size: int | None = None,
-                 in_chans: int | None = None, **overrides) -> nn.Module:
+def create_model(
+    name: str,
+    num_classes: int = 10,
+    img_size: int | None = None,
+    in_chans: int | None = None,
+    **overrides,
+) -> nn.Module:
     """Build a model of the zoo.
 
     Args:
@@ -54,7 +59,9 @@ def create_model(name: str, num_classes: int = 10, img_size: int | None = None,
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
-        raise ValueError(f"model {name!r} takes no such override: {error}; "
-                         f"see the table of overrides in docs/models.md") from error
+        raise ValueError(
+            f"model {name!r} takes no such override: {error}; "
+            f"see the table of overrides in docs/models.md"
+        ) from error
     model.model_name = name
     return model

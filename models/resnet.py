@@ -15,12 +15,17 @@ class BasicBlock(nn.Module):
     def __init__(self, in_width: int, width: int, stride: int):
         super().__init__()
         self.residual_function = nn.Sequential(
-            nn.Conv2d(in_width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-            nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
+            nn.Conv2d(in_width, width, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
         self.shortcut = nn.Sequential()
         if stride != 1 or in_width != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(in_width, width, 1, stride, bias=False),
-                                          nn.BatchNorm2d(width))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_width, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+            )
         self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,12 +39,21 @@ class ResNet(nn.Module):
         widths, depths: channels and blocks of each stage; every stage but the first halves H, W.
     """
 
-    def __init__(self, img_size: int = 32, in_chans: int = 3, num_classes: int = 10,
-                 widths=(64, 128, 256, 512), depths=(2, 2, 2, 2)):
+    def __init__(
+        self,
+        img_size: int = 32,
+        in_chans: int = 3,
+        num_classes: int = 10,
+        widths=(64, 128, 256, 512),
+        depths=(2, 2, 2, 2),
+    ):
         super().__init__()
         self.img_size, self.in_chans, self.num_classes = img_size, in_chans, num_classes
-        self.conv1 = nn.Sequential(nn.Conv2d(in_chans, widths[0], 3, 1, 1, bias=False),
-                                   nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(in_chans, widths[0], 3, 1, 1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+        )
         sites, width = ["conv1.2"], widths[0]
         self.stages = [f"conv{i + 2}_x" for i in range(len(widths))]
         for i, (name, depth) in enumerate(zip(self.stages, depths, strict=True)):
@@ -60,5 +74,9 @@ class ResNet(nn.Module):
         return self.fc(torch.flatten(self.avg_pool(x), 1))
 
 
-register(ResNet, resnet18={}, resnet34={"depths": (3, 4, 6, 3)},
-         resnet20={"widths": (16, 32, 64), "depths": (3, 3, 3)})
+register(
+    ResNet,
+    resnet18={},
+    resnet34={"depths": (3, 4, 6, 3)},
+    resnet20={"widths": (16, 32, 64), "depths": (3, 3, 3)},
+)

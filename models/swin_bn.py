@@ -12,8 +12,14 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from .registry import register
-from .windows import (PatchGrid, Windows, choose_window, merge_neighbours, relative_position_index,
-                      shift_mask)
+from .windows import (
+    PatchGrid,
+    Windows,
+    choose_window,
+    merge_neighbours,
+    relative_position_index,
+    shift_mask,
+)
 
 
 class TokenBatchNorm(nn.BatchNorm1d):
@@ -57,7 +63,8 @@ class WindowAttention(nn.Module):
         self.q_act, self.k_act, self.v_act = nn.ReLU(), nn.ReLU(), nn.ReLU()
         self.scores_act = nn.ReLU()
         self.relative_position_bias_table = nn.Parameter(
-            torch.zeros((2 * windows.side - 1) ** 2, num_heads))
+            torch.zeros((2 * windows.side - 1) ** 2, num_heads)
+        )
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.register_buffer("relative_position_index", relative_position_index(windows.side))
         self.register_buffer("shift_mask", shift_mask(windows, forbidden=-1e4))
@@ -74,7 +81,9 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[-1]
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (
+            self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         q, k, v = self.q_act(q), self.k_act(k), self.v_act(v)
         scores = self.scores_act(q @ k.transpose(-2, -1) * self.scale)
         bias = self.position_bias()
@@ -106,8 +115,15 @@ class Mlp(nn.Module):
 class SwinBlock(nn.Module):
     """Window attention and MLP, each behind norm and activation, with a shortcut around them."""
 
-    def __init__(self, dim: int, num_heads: int, windows: Windows, mlp_ratio: float,
-                 drop_path: float, norm: type[nn.Module]):
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        windows: Windows,
+        mlp_ratio: float,
+        drop_path: float,
+        norm: type[nn.Module],
+    ):
         super().__init__()
         self.windows = windows
         self.norm1 = norm(dim)
@@ -162,10 +178,20 @@ class SwinBN(nn.Module):
         drop_path: largest stochastic depth rate; it grows linearly over the blocks.
     """
 
-    def __init__(self, img_size: int = 224, in_chans: int = 3, num_classes: int = 1000,
-                 patch_size: int = 4, embed_dim: int = 96, depths=(2, 2, 6, 2),
-                 num_heads=(3, 6, 12, 24), window_size: int | None = None, mlp_ratio: float = 4.0,
-                 drop_path: float = 0.0, norm: str = "bn"):
+    def __init__(
+        self,
+        img_size: int = 224,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        patch_size: int = 4,
+        embed_dim: int = 96,
+        depths=(2, 2, 6, 2),
+        num_heads=(3, 6, 12, 24),
+        window_size: int | None = None,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        norm: str = "bn",
+    ):
         super().__init__()
         if norm not in NORMS:
             raise ValueError(f"norm {norm!r} is unknown; known: {', '.join(NORMS)}")
@@ -179,11 +205,22 @@ class SwinBN(nn.Module):
         stages, dim = [], embed_dim
         for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             if dim % heads:
-                raise ValueError(f"stage {i}: width {dim} is not a multiple of {heads} heads; "
-                                 "change embed_dim or num_heads")
+                raise ValueError(
+                    f"stage {i}: width {dim} is not a multiple of {heads} heads; "
+                    "change embed_dim or num_heads"
+                )
             side = grid.resolutions[i]
-            blocks = [SwinBlock(dim, heads, Windows.of_block(side, window_size, shifted=j % 2 == 1),
-                                mlp_ratio, rates.pop(0), norm_layer) for j in range(depth)]
+            blocks = [
+                SwinBlock(
+                    dim,
+                    heads,
+                    Windows.of_block(side, window_size, shifted=j % 2 == 1),
+                    mlp_ratio,
+                    rates.pop(0),
+                    norm_layer,
+                )
+                for j in range(depth)
+            ]
             last = i == len(depths) - 1
             stages.append(Stage(blocks, None if last else PatchMerging(side, dim, norm_layer)))
             dim = dim if last else 2 * dim
@@ -191,8 +228,11 @@ class SwinBN(nn.Module):
         self.norm = norm_layer(dim)
         self.norm_act = nn.ReLU()
         self.head = nn.Linear(dim, num_classes)
-        self.mask_sites = [name for name, _ in self.named_modules()
-                           if name.endswith(("attn.q_act", "attn.k_act", "attn.scores_act"))]
+        self.mask_sites = [
+            name
+            for name, _ in self.named_modules()
+            if name.endswith(("attn.q_act", "attn.k_act", "attn.scores_act"))
+        ]
         self.apply(init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -208,5 +248,10 @@ def init_weights(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-register(SwinBN, swin_bn={}, swin_t_bn={}, swin_s_bn={"depths": (2, 2, 18, 2)},
-         swin_nano_bn={"img_size": 32, "embed_dim": 48, "depths": (2, 2), "num_heads": (3, 6)})
+register(
+    SwinBN,
+    swin_bn={},
+    swin_t_bn={},
+    swin_s_bn={"depths": (2, 2, 18, 2)},
+    swin_nano_bn={"img_size": 32, "embed_dim": 48, "depths": (2, 2), "num_heads": (3, 6)},
+)

@@ -3,7 +3,6 @@
 T. Bu et al., ICLR 2022; K. Simonyan and A. Zisserman, ICLR 2015.
 """
 
-import torch
 from torch import Tensor, nn
 
 from .registry import register
@@ -19,22 +18,34 @@ class VGG(nn.Module):
         dropout: rate behind every activation (off in eval mode).
     """
 
-    def __init__(self, img_size: int = 32, in_chans: int = 3, num_classes: int = 10,
-                 stages=((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
-                 hidden: int = 4096, dropout: float = 0.0):
+    def __init__(
+        self,
+        img_size: int = 32,
+        in_chans: int = 3,
+        num_classes: int = 10,
+        stages=((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
+        hidden: int = 4096,
+        dropout: float = 0.0,
+    ):
         super().__init__()
         step = 2 ** len(stages)
         if img_size <= 0 or img_size % step:
             below = max(step, img_size // step * step)
-            raise ValueError(f"img_size {img_size} is not a multiple of {step} ({len(stages)} "
-                             f"poolings); near sizes that work: {below}, {below + step}")
+            raise ValueError(
+                f"img_size {img_size} is not a multiple of {step} ({len(stages)} "
+                f"poolings); near sizes that work: {below}, {below + step}"
+            )
         self.img_size, self.in_chans, self.num_classes = img_size, in_chans, num_classes
         self.mask_sites, self.stages, width = [], [], in_chans
         for i, widths in enumerate(stages):
             layers: list[nn.Module] = []
             for w in widths:
-                layers += [nn.Conv2d(width, w, 3, 1, 1), nn.BatchNorm2d(w), nn.ReLU(),
-                           nn.Dropout(dropout)]
+                layers += [
+                    nn.Conv2d(width, w, 3, 1, 1),
+                    nn.BatchNorm2d(w),
+                    nn.ReLU(),
+                    nn.Dropout(dropout),
+                ]
                 width = w
             name = f"layer{i + 1}"
             self.add_module(name, nn.Sequential(*layers, nn.AvgPool2d(2)))
@@ -43,9 +54,15 @@ class VGG(nn.Module):
         self.mask_sites.pop()  # what enters a block: the classifier is none
         side = img_size // step
         self.classifier = nn.Sequential(
-            nn.Flatten(), nn.Linear(width * side**2, hidden), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(hidden, num_classes))
+            nn.Flatten(),
+            nn.Linear(width * side**2, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, num_classes),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         for name in self.stages:

@@ -15,7 +15,8 @@ class PatchGrid:
             below = max(step, int(img_size) // step * step)
             raise ValueError(
                 f"img_size {img_size} is not a multiple of {step} (patch {patch_size} x 2 for each "
-                f"of {stages - 1} mergings); near sizes that work: {below}, {below + step}")
+                f"of {stages - 1} mergings); near sizes that work: {below}, {below + step}"
+            )
         self.img_size = img_size
         self.resolutions = [img_size // patch_size // 2**i for i in range(stages)]
 
@@ -26,15 +27,20 @@ def choose_window(grid: PatchGrid, window_size: int | None) -> int:
     A window fits when it divides every grid that is larger than itself; a smaller grid is one
     window.
     """
-    fits = [w for w in range(1, max(grid.resolutions) + 1)
-            if all(side <= w or side % w == 0 for side in grid.resolutions)]
+    fits = [
+        w
+        for w in range(1, max(grid.resolutions) + 1)
+        if all(side <= w or side % w == 0 for side in grid.resolutions)
+    ]
     if window_size is None:
         return max(w for w in fits if w <= 7)
-    if window_size < 1 or not all(s <= window_size or s % window_size == 0
-                                  for s in grid.resolutions):
+    if window_size < 1 or not all(
+        s <= window_size or s % window_size == 0 for s in grid.resolutions
+    ):
         raise ValueError(
             f"window_size {window_size} does not divide the token grids {grid.resolutions} of "
-            f"img_size {grid.img_size}; windows that fit: {', '.join(map(str, fits))}")
+            f"img_size {grid.img_size}; windows that fit: {', '.join(map(str, fits))}"
+        )
     return window_size
 
 
@@ -94,8 +100,8 @@ def shift_mask(windows: Windows, forbidden: float) -> Tensor | None:
     if windows.shift == 0:
         return None
     strip = torch.zeros(windows.resolution)
-    strip[-windows.side:] = 1
-    strip[-windows.shift:] = 2
+    strip[-windows.side :] = 1
+    strip[-windows.shift :] = 2
     region = (3 * strip[:, None] + strip[None, :]).view(1, -1, 1)
     region = Windows(windows.resolution, windows.side, 0).split(region).squeeze(-1)
     return torch.where(region[:, :, None] == region[:, None, :], 0.0, forbidden)

@@ -6,6 +6,22 @@ from .qcfs import QCFS, ClippedReLU, broadcast_threshold, quantise
 from .spiking import IF, NEURONS, STBIF, Multi, SpikingNeuron
 from .timed import Accumulate, ChannelAffine, Offset, Present
 
-__all__ = ["IF", "NEURONS", "QCFS", "STBIF", "Accumulate", "ChannelAffine", "ClippedReLU", "Clock",
-           "Multi", "Offset", "Present", "SeededMask", "SpikeMask", "SpikingNeuron", "Timed",
-           "broadcast_threshold", "quantise"]
+__all__ = [
+    "IF",
+    "NEURONS",
+    "QCFS",
+    "STBIF",
+    "Accumulate",
+    "ChannelAffine",
+    "ClippedReLU",
+    "Clock",
+    "Multi",
+    "Offset",
+    "Present",
+    "SeededMask",
+    "SpikeMask",
+    "SpikingNeuron",
+    "Timed",
+    "broadcast_threshold",
+    "quantise",
+]

@@ -25,7 +25,9 @@ def check_ratio(ratio: float) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not 0 <= value < 1:
-        raise ValueError(f"mask ratio {ratio!r} must lie in [0, 1): 0.75 masks three spikes of four")
+        raise ValueError(
+            f"mask ratio {ratio!r} must lie in [0, 1): 0.75 masks three spikes of four"
+        )
     return value
 
 
@@ -98,8 +100,10 @@ class SeededMask(Timed, nn.Module):
         return out if self.scaling == "none" else out / (1 - self.ratio)
 
     def extra_repr(self) -> str:
-        return (f"site={self.site!r}, ratio={self.ratio}, scaling={self.scaling!r}, "
-                f"seed={self.seed}, frozen={self.frozen}")
+        return (
+            f"site={self.site!r}, ratio={self.ratio}, scaling={self.scaling!r}, "
+            f"seed={self.seed}, frozen={self.frozen}"
+        )
 
 
 def _mix(z: Tensor) -> Tensor:

@@ -96,8 +96,9 @@ class IF(SpikingNeuron):
     kind = "if"
     coding = "rate"
 
-    def __init__(self, threshold: Tensor, levels: int, axis: int = 1,
-                 step_bias: Tensor | None = None):
+    def __init__(
+        self, threshold: Tensor, levels: int, axis: int = 1, step_bias: Tensor | None = None
+    ):
         super().__init__(threshold, levels, axis)
         self.register_buffer("step_bias", step_bias)
         self.calibrator: Callable[[Tensor], Tensor] | None = None
@@ -112,8 +113,11 @@ class IF(SpikingNeuron):
 
     def start(self, x: Tensor) -> None:
         height = broadcast_threshold(self.threshold, self.axis, x.dim()).to(x)
-        self.state = {"height": height, "barrier": torch.where(height > 0, height, torch.inf),
-                      "v": torch.zeros_like(x) + height / 2}
+        self.state = {
+            "height": height,
+            "barrier": torch.where(height > 0, height, torch.inf),
+            "v": torch.zeros_like(x) + height / 2,
+        }
         if self.running_input:  # what was sent, less the bias that was added
             self.state["sum"] = torch.zeros_like(x)
             self.state["charge"] = torch.zeros_like(x)
@@ -166,8 +170,12 @@ class _CumulativeNeuron(SpikingNeuron):
 
     def start(self, x: Tensor) -> None:
         height = broadcast_threshold(self.threshold, self.axis, x.dim()).to(x)
-        self.state = {"height": height, "unit": height / self.levels,
-                      "input": torch.zeros_like(x), "tracer": torch.zeros_like(x)}
+        self.state = {
+            "height": height,
+            "unit": height / self.levels,
+            "input": torch.zeros_like(x),
+            "tracer": torch.zeros_like(x),
+        }
 
     def step(self, x: Tensor, t: int, sent: Tensor) -> None:
         total, tracer = self.state["input"], self.state["tracer"]

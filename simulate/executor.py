@@ -79,5 +79,3 @@ class Executor:
         for observer in self.observers:
             observer(node, module, args, kwargs, output, clock)
         return output
-
-

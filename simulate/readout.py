@@ -11,8 +11,10 @@ def check_readout(readout: str, coding: str) -> str:
     if readout not in READOUTS:
         raise ValueError(f"readout {readout!r} is unknown; known: {', '.join(READOUTS)}")
     if readout == "second-half" and coding != "rate":
-        raise ValueError("readout 'second-half' is for rate coding (neuron 'if'); neurons that send "
-                         "signed spikes are read by their running sum: use readout='mean'")
+        raise ValueError(
+            "readout 'second-half' is for rate coding (neuron 'if'); neurons that send "
+            "signed spikes are read by their running sum: use readout='mean'"
+        )
     return readout
 
 

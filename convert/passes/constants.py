@@ -26,8 +26,9 @@ def fold_constants(gm: fx.GraphModule) -> int:
         if isinstance(value, torch.Tensor):
             with gm.graph.inserting_after(node):
                 buffer = gm.graph.get_attr(add_buffer(gm, f"{node.name}_value", value))
-            node.replace_all_uses_with(buffer, delete_user_cb=lambda u: u not in values,
-                                       propagate_meta=False)
+            node.replace_all_uses_with(
+                buffer, delete_user_cb=lambda u: u not in values, propagate_meta=False
+            )
         else:
             for user in users:
                 user.args = _inline(user.args, node, value)

@@ -17,12 +17,22 @@ from ...graph.operations import Kind, classify, creates, function_name, module_o
 from ...graph.surgery import add_buffer, add_module, finish
 from ...neurons import Accumulate, ChannelAffine, Offset, Present
 
-PER_STEP = {"softmax", "log_softmax", "layer_norm", "group_norm", "rms_norm", "layernorm",
-            "groupnorm", "layernorm2d", "rmsnorm", "softmax2d", "scaled_dot_product_attention"}
+PER_STEP = {
+    "softmax",
+    "log_softmax",
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "layernorm",
+    "groupnorm",
+    "layernorm2d",
+    "rmsnorm",
+    "softmax2d",
+    "scaled_dot_product_attention",
+}
 
 
-def assign_domains(gm: fx.GraphModule, coding: str, per_step_attention: bool,
-                   leaves=()) -> int:
+def assign_domains(gm: fx.GraphModule, coding: str, per_step_attention: bool, leaves=()) -> int:
     """Set `node.meta["domain"]` everywhere and insert Accumulate, Present and Offset modules.
 
     Args:
@@ -70,8 +80,11 @@ class _Assignment:
                 self.twin_sizes(node)
             return
         if creates(node):  # of the shape of its input, whatever the values there
-            node.meta["domain"] = Domain.RUNNING if varying or Domain.SIZE in present else (
-                Domain.CONSTANT if Domain.CONSTANT in present else Domain.PARAMETER)
+            node.meta["domain"] = (
+                Domain.RUNNING
+                if varying or Domain.SIZE in present
+                else (Domain.CONSTANT if Domain.CONSTANT in present else Domain.PARAMETER)
+            )
             self.twin_sizes(node)
         elif kind is Kind.SITE:
             self.site(node)
@@ -93,18 +106,26 @@ class _Assignment:
         if Domain.RUNNING in domains.values():
             return False
         varying = [n for n, d in domains.items() if d is Domain.STREAM]
-        name = function_name(node) if node.op != "call_module" else type(
-            module_of(self.gm, node)).__name__.lower()
-        if kind in (Kind.NONLINEAR, Kind.REFUSED, Kind.SIZE) or (kind is Kind.LINEAR and _has_dynamic_weights(node, name)):
+        name = (
+            function_name(node)
+            if node.op != "call_module"
+            else type(module_of(self.gm, node)).__name__.lower()
+        )
+        if kind in (Kind.NONLINEAR, Kind.REFUSED, Kind.SIZE) or (
+            kind is Kind.LINEAR and _has_dynamic_weights(node, name)
+        ):
             return self.per_step and name in PER_STEP
         if kind is Kind.PRODUCT:
             uses = [n for n in _flat(node.args) + _flat(node.kwargs.values()) if n in varying]
-            divides = name in ("div", "truediv", "divide", "true_divide") and node.args[0] not in varying
+            divides = (
+                name in ("div", "truediv", "divide", "true_divide") and node.args[0] not in varying
+            )
             return self.per_step or (len(uses) < 2 and not divides)
         if name == "pad" and _pad_value(node) != 0:
             return False
         if self.coding == "cumulative" and any(
-                n.meta["domain"] is Domain.PARAMETER for n in node.all_input_nodes):
+            n.meta["domain"] is Domain.PARAMETER for n in node.all_input_nodes
+        ):
             return kind is Kind.ADDITIVE
         return True
 
@@ -161,8 +182,11 @@ class _Assignment:
         graph = self.gm.graph
         with graph.inserting_before(node):
             if subtracts and constant is second:
-                constant = -constant if not isinstance(constant, fx.Node) else self.new(
-                    graph.call_function(operator.neg, (constant,)), Domain.PARAMETER)
+                constant = (
+                    -constant
+                    if not isinstance(constant, fx.Node)
+                    else self.new(graph.call_function(operator.neg, (constant,)), Domain.PARAMETER)
+                )
             elif subtracts or function_name(node) == "rsub":
                 stream = self.new(graph.call_function(operator.neg, (stream,)), Domain.STREAM)
         node.op, node.target = "call_module", add_module(self.gm, f"offsets.{node.name}", Offset())
@@ -173,13 +197,16 @@ class _Assignment:
         graph = self.gm.graph
         name = add_module(self.gm, f"offsets.{node.name}", Offset(axis))
         with graph.inserting_after(node):
-            constant = self.new(graph.get_attr(add_buffer(
-                self.gm, f"offset_{node.name}", bias.detach().clone())), Domain.PARAMETER)
+            constant = self.new(
+                graph.get_attr(add_buffer(self.gm, f"offset_{node.name}", bias.detach().clone())),
+                Domain.PARAMETER,
+            )
         with graph.inserting_after(constant):
             offset = self.new(graph.call_module(name, (node, constant)), Domain.STREAM)
         offset.meta.update({k: v for k, v in node.meta.items() if k != "domain"})
-        node.replace_all_uses_with(offset, delete_user_cb=lambda user: user is not offset,
-                                   propagate_meta=False)
+        node.replace_all_uses_with(
+            offset, delete_user_cb=lambda user: user is not offset, propagate_meta=False
+        )
 
     # -- converters --------------------------------------------------------------------------
 
@@ -192,7 +219,9 @@ class _Assignment:
         """`source` as a node of another domain, made once and shared."""
         have = source.meta["domain"]
         if have is Domain.SIZE:
-            return source if source.meta.get("timed") or domain not in VARYING else self.twin(source)
+            return (
+                source if source.meta.get("timed") or domain not in VARYING else self.twin(source)
+            )
         if have is domain or have is Domain.PARAMETER or have is Domain.RUNNING:
             return source
         key = (source, domain)
@@ -235,8 +264,11 @@ def _flat(values) -> list:
 
 def _has_dynamic_weights(node: fx.Node, name: str) -> bool:
     """F.conv2d and F.linear whose weights are computed from the image."""
-    return name.startswith(("conv", "linear")) and node.op == "call_function" and len(
-        [n for n in node.all_input_nodes if n.meta["domain"] in VARYING]) > 1
+    return (
+        name.startswith(("conv", "linear"))
+        and node.op == "call_function"
+        and len([n for n in node.all_input_nodes if n.meta["domain"] in VARYING]) > 1
+    )
 
 
 def _pad_value(node: fx.Node) -> float:

@@ -41,7 +41,7 @@ def _attention_sites(gm: fx.GraphModule, softmax: fx.Node) -> set[str]:
     """Sites that feed a softmax: its scores, and both operands of the product behind them."""
     scores, product = _walk_back(gm, softmax.all_input_nodes[0])
     found = {scores} if scores else set()
-    for operand in (product.all_input_nodes if product is not None else ()):
+    for operand in product.all_input_nodes if product is not None else ():
         site, _ = _walk_back(gm, operand)
         found |= {site} if site else set()
     return found
@@ -77,9 +77,11 @@ def check_mask_sites(wanted, sites: list[str]) -> list[str]:
     for name in wanted:
         if name not in sites:
             near = difflib.get_close_matches(str(name), sites, n=4)
-            raise ValueError(f"mask site {name!r} is no activation site; "
-                             f"{'did you mean' if near else 'sites are'} "
-                             f"{', '.join(near or sites[:8])}?")
+            raise ValueError(
+                f"mask site {name!r} is no activation site; "
+                f"{'did you mean' if near else 'sites are'} "
+                f"{', '.join(near or sites[:8])}?"
+            )
     return list(wanted)
 
 

@@ -11,8 +11,9 @@ from ...graph.surgery import calls, finish, set_module
 from ...neurons import NEURONS, QCFS, ClippedReLU
 
 
-def relus_to_qcfs(gm: fx.GraphModule, levels: int, threshold: float,
-                  thresholds: dict[str, torch.Tensor] | None) -> int:
+def relus_to_qcfs(
+    gm: fx.GraphModule, levels: int, threshold: float, thresholds: dict[str, torch.Tensor] | None
+) -> int:
     """Every ReLU becomes a QCFS of the same name; clipped ones keep their bound as a limit.
 
     Args:
@@ -40,8 +41,10 @@ def _weight_of(gm: fx.GraphModule) -> torch.Tensor:
 
 def _check_names(thresholds: dict, sites: list[str]) -> None:
     if not isinstance(thresholds, dict):
-        raise ValueError(f"thresholds is a {type(thresholds).__name__}; give {{site: tensor}} from "
-                         "activation_thresholds(model, loader)")
+        raise ValueError(
+            f"thresholds is a {type(thresholds).__name__}; give {{site: tensor}} from "
+            "activation_thresholds(model, loader)"
+        )
     missing = [name for name in sites if name not in thresholds]
     unknown = [name for name in thresholds if name not in sites]
     if missing or unknown:
@@ -49,7 +52,8 @@ def _check_names(thresholds: dict, sites: list[str]) -> None:
         raise ValueError(
             f"thresholds do not fit the network's sites: missing {missing[:5]}, unknown "
             f"{unknown[:5]}{f', did you mean {near}?' if unknown and near else ''}; make them with "
-            "activation_thresholds(model, loader) of the same model")
+            "activation_thresholds(model, loader) of the same model"
+        )
 
 
 def qcfs_to_clipped(gm: nn.Module) -> int:
@@ -58,8 +62,7 @@ def qcfs_to_clipped(gm: nn.Module) -> int:
     for name, module in list(gm.named_modules()):
         if isinstance(module, QCFS):
             parent, _, last = name.rpartition(".")
-            setattr(gm.get_submodule(parent), last,
-                    ClippedReLU(module.threshold, module.axis))
+            setattr(gm.get_submodule(parent), last, ClippedReLU(module.threshold, module.axis))
             changed += 1
     return changed
 
@@ -68,8 +71,5 @@ def qcfs_to_neurons(gm: fx.GraphModule, neuron: str) -> int:
     """Every QCFS becomes a spiking neuron of the same name, threshold and levels."""
     found = calls(gm, QCFS)
     for node, module in found:
-        set_module(gm, node.target,
-                   NEURONS[neuron](module.threshold, module.levels, module.axis))
+        set_module(gm, node.target, NEURONS[neuron](module.threshold, module.levels, module.axis))
     return finish(gm, len(found))
-
-

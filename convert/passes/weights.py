@@ -15,8 +15,9 @@ def bake_reparametrisations(gm: fx.GraphModule) -> int:
     changed = 0
     for _, module in calls(gm, nn.Module):
         if parametrize.is_parametrized(module):
-            values = {name: getattr(module, name).detach().clone()
-                      for name in module.parametrizations}
+            values = {
+                name: getattr(module, name).detach().clone() for name in module.parametrizations
+            }
             # by hand: torch's remover edits the class, which copies of the model share
             module.__class__ = parametrize.type_before_parametrizations(module)
             del module._modules["parametrizations"]
@@ -46,4 +47,3 @@ def split_shared_layers(gm: fx.GraphModule) -> int:
             changed += 1
         seen.add(node.target)
     return finish(gm, changed)
-

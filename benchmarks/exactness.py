@@ -24,7 +24,6 @@ from pathlib import Path
 
 import torch
 
-import spikeswap
 from spikeswap.convert import clipped, convert_model, insert_qcfs
 from spikeswap.data import load_dataset
 from spikeswap.models import create_model
@@ -33,37 +32,63 @@ from spikeswap.train import seed_everything, train_classifier
 SWIN = {"patch_size": 4, "window_size": 4}
 NARROW_SWIN = {**SWIN, "embed_dim": 24, "num_heads": (1, 2, 4, 8)}
 WIDE = {  # name: (registry name, overrides, learning rate)
-    "swin_nano": ("swin_nano_bn", SWIN, 3e-3), "swin_t": ("swin_t_bn", SWIN, 1e-3),
-    "swin_s": ("swin_s_bn", SWIN, 1e-3), "mst_swin_t": ("mst_swin_t", SWIN, 1e-3),
-    "resnet18": ("resnet18", {}, 1e-3), "resnet20": ("resnet20", {}, 2e-3),
-    "resnet34": ("resnet34", {}, 1e-3), "vgg16": ("vgg16", {}, 1e-3),
+    "swin_nano": ("swin_nano_bn", SWIN, 3e-3),
+    "swin_t": ("swin_t_bn", SWIN, 1e-3),
+    "swin_s": ("swin_s_bn", SWIN, 1e-3),
+    "mst_swin_t": ("mst_swin_t", SWIN, 1e-3),
+    "resnet18": ("resnet18", {}, 1e-3),
+    "resnet20": ("resnet20", {}, 2e-3),
+    "resnet34": ("resnet34", {}, 1e-3),
+    "vgg16": ("vgg16", {}, 1e-3),
 }
 NARROW = {
     "swin_nano": ("swin_nano_bn", {**SWIN, "embed_dim": 24, "num_heads": (1, 2)}, 3e-3),
-    "swin_t": ("swin_t_bn", NARROW_SWIN, 3e-3), "swin_s": ("swin_s_bn", NARROW_SWIN, 3e-3),
+    "swin_t": ("swin_t_bn", NARROW_SWIN, 3e-3),
+    "swin_s": ("swin_s_bn", NARROW_SWIN, 3e-3),
     "mst_swin_t": ("mst_swin_t", NARROW_SWIN, 3e-3),
     "resnet18": ("resnet18", {"widths": (16, 32, 64, 128)}, 3e-3),
     "resnet20": ("resnet20", {}, 3e-3),
     "resnet34": ("resnet34", {"widths": (16, 32, 64, 128)}, 3e-3),
-    "vgg16": ("vgg16", {"stages": ((16, 16), (32, 32), (64,) * 3, (128,) * 3, (128,) * 3),
-                        "hidden": 256}, 3e-3),
+    "vgg16": (
+        "vgg16",
+        {"stages": ((16, 16), (32, 32), (64,) * 3, (128,) * 3, (128,) * 3), "hidden": 256},
+        3e-3,
+    ),
 }
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--models", nargs="+", choices=list(WIDE), default=list(WIDE),
-                        metavar="NAME", help=f"models (default: all of {', '.join(WIDE)})")
-    parser.add_argument("--width", choices=("narrow", "full"), default="narrow",
-                        help="channels: a quarter, or as published (default: narrow)")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=list(WIDE),
+        default=list(WIDE),
+        metavar="NAME",
+        help=f"models (default: all of {', '.join(WIDE)})",
+    )
+    parser.add_argument(
+        "--width",
+        choices=("narrow", "full"),
+        default="narrow",
+        help="channels: a quarter, or as published (default: narrow)",
+    )
     parser.add_argument("--epochs", type=int, default=5, help="epochs of training (default: 5)")
     parser.add_argument("--levels", type=int, default=16, help="levels L of QCFS (default: 16)")
     parser.add_argument("--images", type=int, default=64, help="held-out digits (default: 64)")
-    parser.add_argument("--rate-steps", type=int, default=1024,
-                        help="largest T of rate coding, a power of two; 0: none (default: 1024)")
+    parser.add_argument(
+        "--rate-steps",
+        type=int,
+        default=1024,
+        help="largest T of rate coding, a power of two; 0: none (default: 1024)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results",
-                        help="folder of the result file (default: benchmarks/results)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(__file__).parent / "results",
+        help="folder of the result file (default: benchmarks/results)",
+    )
     return parser.parse_args()
 
 
@@ -84,15 +109,17 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def exact_from(readout_TBC: torch.Tensor, expected: torch.Tensor) -> str:
     """First step from which on the readout is the QCFS network's."""
-    right = [error(logits, expected) <= 1e-6 and bool((logits.argmax(-1)
-             == expected.argmax(-1)).all()) for logits in readout_TBC]
+    right = [
+        error(logits, expected) <= 1e-6 and bool((logits.argmax(-1) == expected.argmax(-1)).all())
+        for logits in readout_TBC
+    ]
     if not right[-1]:
         return f"- ({error(readout_TBC[-1], expected):.0e} at {len(right)})"
     wrong = [t for t, ok in enumerate(right, 1) if not ok]
     return str(max(wrong, default=0) + 1)
 
 
-def measure(name: str, options, bundle) -> tuple[list[str], list[str]]:
+def measure(name: str, options, bundle) -> tuple[list[str], list[list[str]]]:
     """Rows of the two tables for one model."""
     start = time.time()
     model = train(name, options, bundle).requires_grad_(False)
@@ -109,16 +136,24 @@ def measure(name: str, options, bundle) -> tuple[list[str], list[str]]:
         steps = 24 + sites // 4 if neuron == "multi" else 2 * options.levels + 2 * sites
         found[neuron] = exact_from(snn(images, timesteps=steps), expected)
     exact = [name, str(sites), f"{top1:.1f}", found["multi"], found["stbif"]]
-    rate = [name, "-", "-"]
-    if options.rate_steps:
-        times = [t for t in (64, 128, 256, 512, 1024, 2048, 4096) if t <= options.rate_steps]
-        readout = convert_model(model)(images, timesteps=times[-1])
-        errors = [error(readout[t - 1], limit) for t in times]
-        left = max((b / a for a, b in zip(errors, errors[1:], strict=False)), default=float("nan"))
-        rate = [name, " / ".join(f"{e:.3f}" for e in errors), f"{100 * left:.0f} %"]
-    print(f"{name}: {time.time() - start:.0f} s, multi {found['multi']}, stbif {found['stbif']}, "
-          f"if {rate[1]}", file=sys.stderr, flush=True)
-    return exact, rate
+    rates = []
+    times = [64 * 2**i for i in range(20) if 64 * 2**i <= options.rate_steps]
+    if times:
+        snn = convert_model(model)
+        for readout in ("mean", "second-half"):
+            logits = snn(images, timesteps=times[-1], readout=readout)
+            errors = [error(logits[t - 1], limit) for t in times]
+            left = max((b / a for a, b in zip(errors, errors[1:], strict=False)), default=1.0)
+            rates.append(
+                [name, readout, " / ".join(f"{e:.3f}" for e in errors), f"{100 * left:.0f} %"]
+            )
+    print(
+        f"{name}: {time.time() - start:.0f} s, multi {found['multi']}, stbif {found['stbif']}, "
+        f"if {[r[2] for r in rates]}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return exact, rates
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -126,26 +161,34 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def report(options, exact: list[list[str]], rates: list[list[str]]) -> str:
+    return "\n\n".join(
+        [
+            f"# Exactness, {datetime.date.today()}",
+            f"{options.width} models, {options.epochs} epochs on mnist5k, L = {options.levels}, "
+            f"mask 0, {options.images} held-out digits, float64, seed {options.seed}; PyTorch "
+            f"{torch.__version__}, {platform.machine()}, {torch.get_num_threads()} thread(s).",
+            "First step from which on the readout is the QCFS network's (relative error of the logits "
+            "<= 1e-6, all predictions equal):",
+            table(["model", "sites", "top-1 (%)", "multi", "stbif"], exact),
+            "`if`, accumulated attention, against the clipped network (relative error of the logits):",
+            table(["model", "readout", "T = 64 / 128 / ...", "left by a doubling, at most"], rates),
+        ]
+    )
+
+
 def main() -> None:
     options = parse()
     bundle = load_dataset("mnist5k", img_size=32)
-    rows = [measure(name, options, bundle) for name in options.models]
-    text = "\n\n".join([
-        f"# Exactness, {datetime.date.today()}",
-        f"{options.width} models, {options.epochs} epochs on mnist5k, L = {options.levels}, "
-        f"mask 0, {options.images} held-out digits, float64, seed {options.seed}; spikeswap "
-        f"{getattr(spikeswap, '__version__', '')}, PyTorch {torch.__version__}, "
-        f"{platform.machine()}, {torch.get_num_threads()} thread(s).",
-        "First step from which on the readout is the QCFS network's (relative error of the logits "
-        "<= 1e-6, all predictions equal):",
-        table(["model", "sites", "top-1 (%)", "multi", "stbif"], [exact for exact, _ in rows]),
-        "`if`, accumulated attention, against the clipped network (relative error of the logits):",
-        table(["model", "T = 64 / 128 / ...", "left by a doubling, at most"],
-              [rate for _, rate in rows])])
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / f"exactness-{options.width}-{datetime.date.today()}.md"
-    path.write_text(text + "\n")
-    print(f"{text}\n\nwritten to {path}")
+    exact, rates = [], []
+    for name in options.models:  # the file is whole after every model
+        row, more = measure(name, options, bundle)
+        exact.append(row)
+        rates += more
+        path.write_text(report(options, exact, rates) + "\n")
+    print(f"{path.read_text()}\nwritten to {path}")
 
 
 if __name__ == "__main__":

@@ -147,6 +147,11 @@ class OperationCounter(TorchDispatchMode):
 
     # ---- every operation ------------------------------------------------------------------------
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Asked by PyTorch: no wrapper around each call (it costs as much as the counting)."""
+        return False
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if self._silent:

@@ -20,6 +20,10 @@ from .tracer import copy_model, trace
 log = logging.getLogger(__name__)
 
 
+# Which operand `alpha` multiplies.
+_ALPHA_SCALES = {"add": 1, "sub": 1, "add_": 1, "sub_": 1, "subtract": 1, "rsub": 0}
+
+
 def plain_arguments(gm: fx.GraphModule) -> int:
     """input= and other= come first and second; x + alpha * y is written as a product and a sum."""
     changed = 0
@@ -36,16 +40,17 @@ def plain_arguments(gm: fx.GraphModule) -> int:
                 node.args, node.kwargs = (*node.args, kwargs.pop(key)), kwargs
                 changed += 1
         alpha = node.kwargs.get("alpha", 1)
-        if alpha != 1 and function_name(node) in ("add", "sub", "add_", "sub_", "subtract"):
-            with gm.graph.inserting_before(node):
-                scaled = (
-                    gm.graph.call_function(torch.mul, (node.args[1], alpha))
-                    if isinstance(node.args[1], fx.Node)
-                    else node.args[1] * alpha
-                )
-            if isinstance(scaled, fx.Node):
-                scaled.meta = dict(node.args[1].meta)
-            node.args = (node.args[0], scaled)
+        if alpha != 1 and function_name(node) in _ALPHA_SCALES:
+            place = _ALPHA_SCALES[function_name(node)]
+            operands = list(node.args)
+            if isinstance(operands[place], fx.Node):
+                with gm.graph.inserting_before(node):
+                    scaled = gm.graph.call_function(torch.mul, (operands[place], alpha))
+                scaled.meta = dict(operands[place].meta)
+            else:
+                scaled = operands[place] * alpha
+            operands[place] = scaled
+            node.args = tuple(operands)
             node.kwargs = {k: v for k, v in node.kwargs.items() if k != "alpha"}
             changed += 1
     return finish(gm, changed)

@@ -119,6 +119,12 @@ def load(folder, leaf_modules: dict[str, nn.Module] | None = None) -> SpikingNet
             "install a newer spikeswap or convert again"
         )
     tensors = _read_tensors(folder / TENSORS)
+    wanted = [n["target"] for n in description.get("graph", []) if n.get("op") == "get_attr"]
+    if missing := [name for name in wanted if name not in tensors]:
+        raise ValueError(
+            f"{folder / TENSORS} does not belong to its {DESCRIPTION}: it holds no {missing[0]!r}; "
+            "convert again"
+        )
     try:
         network = _build(description, tensors, leaf_modules or {})
     except (
@@ -377,8 +383,6 @@ def _build(description: dict, tensors: dict, leaf_modules: dict) -> SpikingNetwo
         if written["op"] == "call_function":
             target = _find_function(target)
         elif written["op"] == "get_attr":
-            if target not in tensors:
-                raise ValueError(f"{TENSORS} holds no {target!r}: it does not belong to this file")
             _place(root, target, tensors[target], buffer=True)
         args, kwargs = _decode(written["args"], nodes), _decode(written["kwargs"], nodes)
         node = graph.create_node(written["op"], target, args, kwargs, written["name"])

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from .bookkeeper import Bookkeeper
 from .contractions import CONTRACTIONS
 from .ledger import Ledger
-from .modules import Role, role
+from .modules import Role, contraction_of, role
 from .other import FREE, OTHER
 from .provenance import (
     ACTIVATIONS,
@@ -93,7 +93,8 @@ class OperationCounter(TorchDispatchMode):
                 for name, module in self.model.named_modules():
                     name, what = name.removeprefix(inner), role(module)
                     handles.append(module.register_forward_pre_hook(self._before(name, what)))
-                    handles.append(module.register_forward_hook(self._after(name, what)))
+                    handles.append(module.register_forward_hook(self._after(name, what),
+                                                                with_kwargs=True))
             yield self
         finally:
             for handle in handles:
@@ -275,36 +276,55 @@ class OperationCounter(TorchDispatchMode):
         return hook
 
     def _after(self, name: str, what: Role | None):
-        def hook(module, args, out):
+        def hook(module, args, kwargs, out):
             if self._path:
                 self._path.pop()
             if what is None or not self._silent or not self._run:
                 return
-            if self._silent == 1 and isinstance(out, Tensor):  # our own work stays uncounted
-                start = time.perf_counter()
-                tag = self._tag(args[0]) if args and isinstance(args[0], Tensor) else None
-                self._whole(name, what, module, tag, out)
+            given = _tensors((*args, *kwargs.values()))
+            if self._silent == 1 and given and isinstance(out, Tensor):
+                start = time.perf_counter()  # still paused: our own work stays uncounted
+                self._whole(name, what, module, given[0], out)
                 self.seconds += time.perf_counter() - start
             self._resume()
         return hook
 
-    def _whole(self, name: str, what: Role, module, tag: Tag | None, out: Tensor) -> None:
+    def _whole(self, name: str, what: Role, module, x: Tensor, out: Tensor) -> None:
         """Count a module as one thing, and mark what it gives."""
-        size = out.numel()
+        tag = self._tag(x)
         if what is Role.NEURON:
             set_tag(out, self._book.neuron(name, module, tag, out))
             return
-        if what is not Role.PRESENT:
-            self.ledger.other[what.value] += size
+        key = hash((tag.key if tag else id(x), id(module)))
+        constant = self.spiking and tag is not None and tag.kind is Kind.IMAGE
+        share = tag.copies if constant else 1
+        if not (constant and key in self._seen):
+            if what is Role.WEIGHTS:
+                c = contraction_of(module, x, out)
+                weight = Tag(Kind.WEIGHT, self._run)
+                self._book.contract(c.kind, name, c, [tag, weight], share, constant)
+            elif what is not Role.PRESENT:
+                self.ledger.other[what.value] += out.numel() // share
+        if constant:
+            self._seen.add(key)
+        new = self._tag_behind(what, module, tag, key)
+        if new is not None:
+            set_tag(out, new)
+
+    def _tag_behind(self, what: Role, module, tag: Tag | None, key: int) -> Tag | None:
+        """The tag of what a module gives that is no neuron."""
         if tag is None:
-            return
-        new = Tag(tag.kind, self._run, tag.sources, hash((tag.key, id(module))), tag.copies,
-                  tag.activated or what is Role.ACTIVATION, tag.steps)
-        if what is Role.PRESENT:
+            return Tag(Kind.ANALOG, self._run) if what is Role.WEIGHTS else None
+        new = Tag(tag.kind, self._run, tag.sources, key, tag.copies, tag.activated, tag.steps)
+        if what is Role.ACTIVATION:
+            new.activated = True
+        elif what is Role.PRESENT:
             new.copies = tag.copies * module.clock.steps
-        if what is Role.ACCUMULATE:
-            new.kind = Kind.ANALOG
-        set_tag(out, new)
+        elif what is Role.ACCUMULATE or (what is Role.WEIGHTS and tag.kind is not Kind.IMAGE):
+            new.kind, new.sources = Kind.ANALOG, frozenset()
+        elif what is Role.AFFINE and tag.kind not in (Kind.IMAGE, Kind.ANALOG):
+            new.kind, new.sources = Kind.UNSURE, frozenset()
+        return new
 
     # ---- nodes of a converted network -----------------------------------------------------------
 

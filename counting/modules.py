@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..neurons import (
     QCFS,
     Accumulate,
+    ChannelAffine,
     ClippedReLU,
     Present,
     SeededMask,
@@ -20,6 +21,7 @@ from ..neurons import (
     broadcast_threshold,
 )
 from .alphabet import Alphabet
+from .contractions import Contraction, Operand, convolution
 
 
 class Role(enum.Enum):
@@ -30,6 +32,8 @@ class Role(enum.Enum):
     MASK = "mask"
     ACCUMULATE = "accumulation"
     PRESENT = "present"
+    AFFINE = "elementwise"
+    WEIGHTS = "weights"
 
 
 _OURS: tuple[tuple[type, Role], ...] = (
@@ -40,7 +44,9 @@ _OURS: tuple[tuple[type, Role], ...] = (
     (SpikeMask, Role.MASK),
     (Accumulate, Role.ACCUMULATE),
     (Present, Role.PRESENT),
+    (ChannelAffine, Role.AFFINE),
 )
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def role(module: nn.Module) -> Role | None:
@@ -48,7 +54,24 @@ def role(module: nn.Module) -> Role | None:
     for kind, what in _OURS:
         if isinstance(module, kind):
             return what
+    if type(module) is nn.Linear or (type(module) in _CONVS and module.padding_mode == "zeros"
+                                     and not isinstance(module.padding, str)):
+        return Role.WEIGHTS  # the exact types: a subclass may do anything
     return Role.NEURON if is_spikingjelly_neuron(module) else None
+
+
+def contraction_of(module: nn.Module, x: Tensor, out: Tensor) -> Contraction:
+    """What one call of a weight layer costs."""
+    if isinstance(module, nn.Linear):
+        rows, (outputs, inputs) = x.numel() // module.in_features, module.weight.shape
+        macs = rows * inputs * outputs
+        return Contraction("linear", macs, Operand(x, outputs, macs),
+                           Operand(module.weight, rows, macs), out.numel(),
+                           out.numel() if module.bias is not None else 0,
+                           signature=(inputs, outputs))
+    arguments = (x, module.weight, module.bias, module.stride, module.padding, module.dilation,
+                 False, None, module.groups)
+    return convolution(arguments, {}, out)[0]
 
 
 def is_spikingjelly_neuron(module: nn.Module) -> bool:

@@ -81,5 +81,5 @@ def read_checkpoint(path) -> dict:
             "no PyTorch checkpoint: copy it again"
         ) from error
     if not isinstance(raw, dict):
-        raise ValueError(f"checkpoint {path} holds a {type(raw).__name__}, not a state dict")
+        raise ValueError(f"checkpoint {path} holds no state dict but a {type(raw).__name__}")
     return raw

@@ -15,14 +15,26 @@ from spikeswap.calibrate import activation_thresholds
 from spikeswap.convert import clipped, convert_model, insert_qcfs
 from spikeswap.models import create_model, list_models
 
-SWIN = {"img_size": 16, "in_chans": 1, "patch_size": 2, "embed_dim": 8, "depths": (2, 2),
-        "num_heads": (2, 2), "window_size": 4}
+SWIN = {
+    "img_size": 16,
+    "in_chans": 1,
+    "patch_size": 2,
+    "embed_dim": 8,
+    "depths": (2, 2),
+    "num_heads": (2, 2),
+    "window_size": 4,
+}
 RESNET = {"img_size": 16, "in_chans": 1, "widths": (4, 6, 8)}
 OURS = {  # narrow versions of all that convert; depths are the models' own unless they say so
-    "swin_bn": {**SWIN, "drop_path": 0.2}, "swin_nano_bn": SWIN, "swin_t_bn": SWIN,
-    "swin_s_bn": {**SWIN, "depths": (2, 4)}, "mst": {**SWIN, "dataset": "cifar"},
-    "mst_swin_t": SWIN, "resnet20": RESNET,
-    "resnet18": {**RESNET, "widths": (4, 6, 8, 8)}, "resnet34": {**RESNET, "widths": (4, 6, 8, 8)},
+    "swin_bn": {**SWIN, "drop_path": 0.2},
+    "swin_nano_bn": SWIN,
+    "swin_t_bn": SWIN,
+    "swin_s_bn": {**SWIN, "depths": (2, 4)},
+    "mst": {**SWIN, "dataset": "cifar"},
+    "mst_swin_t": SWIN,
+    "resnet20": RESNET,
+    "resnet18": {**RESNET, "widths": (4, 6, 8, 8)},
+    "resnet34": {**RESNET, "widths": (4, 6, 8, 8)},
     "vgg16": {"img_size": 16, "in_chans": 1, "hidden": 16, "stages": ((4, 4), (6, 6), (8,) * 3)},
     "cifar10_cnn": {"img_size": 16, "in_chans": 1},
 }
@@ -30,17 +42,35 @@ DIRECT = ("spikingformer", "sdt", "spikingresformer", "cifar10_snn")  # spiking 
 
 SMALL_IMAGES = 64
 THEIRS = {  # source:name -> image size
-    "timm:resnet18": 64, "timm:resnet50": 64, "timm:resnet26d": 64, "timm:vgg11_bn": 224,
-    "timm:mobilenetv2_100": 64, "timm:densenet121": 64, "timm:repvgg_a0": 64,
-    "timm:regnetx_002": 64, "torchvision:resnet18": 64, "torchvision:vgg11_bn": 64,
-    "torchvision:squeezenet1_0": 64, "torchvision:shufflenet_v2_x0_5": 64,
-    "torchvision:mobilenet_v2": 64, "torchvision:googlenet": 96,
+    "timm:resnet18": 64,
+    "timm:resnet50": 64,
+    "timm:resnet26d": 64,
+    "timm:vgg11_bn": 224,
+    "timm:mobilenetv2_100": 64,
+    "timm:densenet121": 64,
+    "timm:repvgg_a0": 64,
+    "timm:regnetx_002": 64,
+    "torchvision:resnet18": 64,
+    "torchvision:vgg11_bn": 64,
+    "torchvision:squeezenet1_0": 64,
+    "torchvision:shufflenet_v2_x0_5": 64,
+    "torchvision:mobilenet_v2": 64,
+    "torchvision:googlenet": 96,
 }
-FAST = {"timm:regnetx_002", "torchvision:resnet18", "torchvision:squeezenet1_0",
-        "torchvision:shufflenet_v2_x0_5"}
-REFUSED = {"timm:convnext_atto": "gelu", "timm:mobilenetv3_small_050": "Hardswish",
-           "timm:rexnet_100": "SiLU", "timm:darknet17": "LeakyReLU",
-           "timm:vit_tiny_patch16_224": "GELU", "torchvision:efficientnet_b0": "SiLU"}
+FAST = {
+    "timm:regnetx_002",
+    "torchvision:resnet18",
+    "torchvision:squeezenet1_0",
+    "torchvision:shufflenet_v2_x0_5",
+}
+REFUSED = {
+    "timm:convnext_atto": "gelu",
+    "timm:mobilenetv3_small_050": "Hardswish",
+    "timm:rexnet_100": "SiLU",
+    "timm:darknet17": "LeakyReLU",
+    "timm:vit_tiny_patch16_224": "GELU",
+    "torchvision:efficientnet_b0": "SiLU",
+}
 
 
 def settle(model: nn.Module, images: torch.Tensor) -> nn.Module:
@@ -85,6 +115,7 @@ def settled():
             thresholds = activation_thresholds(model, [images])
             made[name] = insert_qcfs(model, levels=16, thresholds=thresholds).eval(), images
         return made[name]
+
     return get
 
 
@@ -121,8 +152,9 @@ def theirs(full_name: str) -> tuple[nn.Module, torch.Tensor]:
     return model.double(), torch.randn(4, 3, size, size, dtype=torch.double)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow)
-                                  for name in THEIRS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in THEIRS]
+)
 def test_theirs_are_exact_by_step_40_and_near_the_original(name):
     """(a) L = 256: `multi` is the QCFS network by T = 40. (b) L = 65,536: within 1 % of the ReLU
     network, both without their mean over the images."""

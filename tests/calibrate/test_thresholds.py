@@ -55,9 +55,13 @@ def test_one_value_a_site(model, images):
 
 def test_batches_and_their_kind_do_not_matter(model, images):
     whole = activation_thresholds(model, [images])
-    pairs = [(images[i:i + 3], torch.zeros(1)) for i in range(0, 10, 3)]
-    for loader in (pairs, iter(pairs), [list(p) for p in pairs], torch.utils.data.DataLoader(
-            torch.utils.data.TensorDataset(images, torch.zeros(10)), 4)):
+    pairs = [(images[i : i + 3], torch.zeros(1)) for i in range(0, 10, 3)]
+    for loader in (
+        pairs,
+        iter(pairs),
+        [list(p) for p in pairs],
+        torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, torch.zeros(10)), 4),
+    ):
         found = activation_thresholds(model, loader)
         assert found.keys() == whole.keys()
         assert all(torch.allclose(found[k], whole[k]) for k in whole)
@@ -92,8 +96,10 @@ def test_insert_qcfs_takes_them(model, images):
     assert (fine(images) - model(images)).norm() < 1e-3 * model(images).norm()
 
 
-@pytest.mark.parametrize("loader, words", [([], "no images"), (iter([]), "no images"),
-                                           ([["text"]], "tensor"), ([{"x": 1}], "tensor")])
+@pytest.mark.parametrize(
+    "loader, words",
+    [([], "no images"), (iter([]), "no images"), ([["text"]], "tensor"), ([{"x": 1}], "tensor")],
+)
 def test_loaders_without_images_are_refused(model, loader, words):
     with pytest.raises(ValueError, match=words):
         activation_thresholds(model, loader)

@@ -97,8 +97,9 @@ def assert_exact(tmp_path):
         settle(model.double(), images)
         before = {key: value.clone() for key, value in model.state_dict().items()}
         thresholds = activation_thresholds(model, [images])
-        qcfs = insert_qcfs(model.train(), levels=levels, thresholds=thresholds,
-                           example_inputs=images)
+        qcfs = insert_qcfs(
+            model.train(), levels=levels, thresholds=thresholds, example_inputs=images
+        )
         fine = insert_qcfs(model, levels=2**20, thresholds=thresholds, example_inputs=images)
         assert model.training and qcfs.training and fine.training
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

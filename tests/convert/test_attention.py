@@ -31,8 +31,9 @@ class Lookup(nn.Module):
 
 def tokens():
     """The first token asks for the key of the third one."""
-    return torch.tensor([[[1.0, 0.0, 0.2, 0.9], [0.0, 1.0, 0.9, 0.1], [1.0, 0.1, 0.5, 0.3]]],
-                        dtype=torch.double)
+    return torch.tensor(
+        [[[1.0, 0.0, 0.2, 0.9], [0.0, 1.0, 0.9, 0.1], [1.0, 0.1, 0.5, 0.3]]], dtype=torch.double
+    )
 
 
 def network():
@@ -83,7 +84,7 @@ def test_per_step_is_what_the_published_code_does():
     expected = steps.cumsum(0) / torch.arange(1, 10).view(-1, 1, 1)
     torch.testing.assert_close(readout, expected, rtol=0, atol=1e-12)
     membrane, fired = 0.5, []
-    for step in (q @ k.transpose(-2, -1) * 3):
+    for step in q @ k.transpose(-2, -1) * 3:
         membrane = membrane + step
         fired.append((membrane >= 1).double())
         membrane = membrane - fired[-1]

@@ -41,10 +41,19 @@ def rows_by_name(snn):
 def test_what_each_weight_layer_reads(snn):
     rows, spikes = rows_by_name(snn), SPIKES[snn.info["neuron"]]
     assert [rows[n].input for n in ("image", "spikes", "pooled", "linear", "head")] == [
-        "analog", spikes, "analog", spikes, "analog"]
+        "analog",
+        spikes,
+        "analog",
+        spikes,
+        "analog",
+    ]
     assert [rows[n].arithmetic for n in ("image", "spikes", "pooled", "linear", "head")] == [
-        "multiply-accumulate", "accumulate", "multiply-accumulate", "accumulate",
-        "multiply-accumulate"]
+        "multiply-accumulate",
+        "accumulate",
+        "multiply-accumulate",
+        "accumulate",
+        "multiply-accumulate",
+    ]
     assert rows["image"].when == "once an image"
     assert {rows[n].when for n in ("spikes", "pooled", "linear", "head")} == {"every step"}
 
@@ -73,7 +82,7 @@ def test_share_of_spike_driven_operations_over_all_steps(snn):
 def test_all_that_is_not_spiking_is_named(snn):
     names = {row.operation for row in snn.report.not_spiking}
     assert {"Conv2d", "Linear", "mean", "add"} <= names
-    pool, = [row for row in snn.report.rows if "pool" in row.operation]
+    (pool,) = [row for row in snn.report.rows if "pool" in row.operation]
     assert pool.input == SPIKES[snn.info["neuron"]] and pool.arithmetic == "other"
     text = str(snn.report)
     assert "3 activation sites" in text and "2 of 5 weight layers see spikes" in text
@@ -117,8 +126,13 @@ def test_what_hands_spikes_on_and_what_does_not():
     assert {"flip", "cat", "getitem"} <= joined
     masked = convert_model(insert_qcfs(Net().eval(), mask=0.5))
     assert any("mask" in n.name for n in carries_spikes(masked.network))
-    for analog in (lambda net, x: x + x, lambda net, x: x * 0.5, lambda net, x: F.avg_pool2d(x, 2),
-                   lambda net, x: F.max_pool2d(x, 2), lambda net, x: x.softmax(1)):
+    for analog in (
+        lambda net, x: x + x,
+        lambda net, x: x * 0.5,
+        lambda net, x: F.avg_pool2d(x, 2),
+        lambda net, x: F.max_pool2d(x, 2),
+        lambda net, x: x.softmax(1),
+    ):
         assert spiking_names(analog) == {"act"}
 
 
@@ -133,9 +147,11 @@ def test_attention_products_of_running_values_are_multiply_accumulates():
             return (q @ k.transpose(1, 2)).softmax(-1).mean(1)
 
     model = insert_qcfs(Attention().eval(), levels=8, threshold=1.0)
-    for attention, arithmetic in (("accumulated", "multiply-accumulate"),
-                                  ("per-step", "accumulate")):
+    for attention, arithmetic in (
+        ("accumulated", "multiply-accumulate"),
+        ("per-step", "accumulate"),
+    ):
         snn = convert_model(model, attention=attention)
         snn(torch.randn(2, 5, 4), timesteps=1)
-        row, = [r for r in snn.report.rows if r.operation == "matmul"]
+        (row,) = [r for r in snn.report.rows if r.operation == "matmul"]
         assert row.arithmetic == arithmetic and row.count == 5 * 5 * 4

@@ -12,8 +12,16 @@ from spikeswap.convert import clipped, convert_model, insert_qcfs
 
 
 def network():
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3),
-                         nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 5),
+    )
 
 
 @pytest.fixture
@@ -27,18 +35,23 @@ def model():
 
 
 def state(model):
-    return {"tensors": copy.deepcopy(model.state_dict()),
-            "training": [m.training for m in model.modules()],
-            "grad": [p.requires_grad for p in model.parameters()],
-            "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
-                      for m in model.modules()]}
+    return {
+        "tensors": copy.deepcopy(model.state_dict()),
+        "training": [m.training for m in model.modules()],
+        "grad": [p.requires_grad for p in model.parameters()],
+        "hooks": [
+            len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
+            for m in model.modules()
+        ],
+    }
 
 
 def assert_same(model, before):
     now = state(model)
     assert all(torch.equal(v, now["tensors"][k]) for k, v in before["tensors"].items())
     assert {k: v for k, v in now.items() if k != "tensors"} == {
-        k: v for k, v in before.items() if k != "tensors"}
+        k: v for k, v in before.items() if k != "tensors"
+    }
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -80,8 +93,10 @@ def test_data_parallel_is_unwrapped(model, images):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_refused_with_the_remedy(dtype, images):
-    for call in (lambda: insert_qcfs(network().to(dtype)),
-                 lambda: convert_model(network().to(dtype), calibration=[images])):
+    for call in (
+        lambda: insert_qcfs(network().to(dtype)),
+        lambda: convert_model(network().to(dtype), calibration=[images]),
+    ):
         with pytest.raises(ValueError, match=r"float\(\)"):
             call()
 
@@ -123,8 +138,9 @@ def test_weight_norm_after_a_step_of_training(images):
     source(images), quantised(images)
 
 
-@pytest.mark.parametrize("make", [nn.utils.parametrizations.weight_norm,
-                                  nn.utils.parametrizations.spectral_norm])
+@pytest.mark.parametrize(
+    "make", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
 def test_parametrised_models_still_work_after_conversion(make, images):
     source = network().eval()
     source[3] = make(source[3]).eval()
@@ -181,33 +197,51 @@ def test_frozen_weights_stay_frozen_and_thresholds_train():
     assert trainable == {"2.threshold", "4.threshold"}
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ({"levels": 0}, "levels"), ({"levels": 2.5}, "levels"), ({"levels": "many"}, "levels"),
-    ({"threshold": -1.0}, "threshold"), ({"threshold": float("nan")}, "threshold"),
-    ({"mask": 1.0}, "ratio"), ({"mask": -0.1}, "ratio"), ({"mask": float("nan")}, "ratio"),
-    ({"mask": 0.5, "mask_sites": ["5"]}, "mask site"), ({"thresholds": {}}, "missing"),
-    ({"thresholds": {"2": torch.ones(1), "4": torch.ones(1), "9": torch.ones(1)}}, "unknown"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"levels": 0}, "levels"),
+        ({"levels": 2.5}, "levels"),
+        ({"levels": "many"}, "levels"),
+        ({"threshold": -1.0}, "threshold"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"mask": 1.0}, "ratio"),
+        ({"mask": -0.1}, "ratio"),
+        ({"mask": float("nan")}, "ratio"),
+        ({"mask": 0.5, "mask_sites": ["5"]}, "mask site"),
+        ({"thresholds": {}}, "missing"),
+        ({"thresholds": {"2": torch.ones(1), "4": torch.ones(1), "9": torch.ones(1)}}, "unknown"),
+    ],
+)
 def test_impossible_arguments_of_insert_qcfs(arguments, words):
     with pytest.raises(ValueError, match=words):
         insert_qcfs(network(), **arguments)
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ({"neuron": "lif"}, "if, stbif, multi"), ({"attention": "exact"}, "accumulated, per-step"),
-    ({"readout": "last"}, "mean, second-half"), ({"mask_scaling": "half"}, "none, inverse"),
-    ({"readout": "second-half", "neuron": "multi"}, "running sum"), ({"mask": 1.5}, "ratio"),
-    ({"levels": 8}, "leave levels out"), ({"mask": 0.5, "mask_sites": ["x"]}, "mask site"),
-    ({"neuron": "multi", "calibration": [torch.zeros(1, 3, 8, 8)]}, "calibration"),
-    ({"seed": "a"}, "seed"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"neuron": "lif"}, "if, stbif, multi"),
+        ({"attention": "exact"}, "accumulated, per-step"),
+        ({"readout": "last"}, "mean, second-half"),
+        ({"mask_scaling": "half"}, "none, inverse"),
+        ({"readout": "second-half", "neuron": "multi"}, "running sum"),
+        ({"mask": 1.5}, "ratio"),
+        ({"levels": 8}, "leave levels out"),
+        ({"mask": 0.5, "mask_sites": ["x"]}, "mask site"),
+        ({"neuron": "multi", "calibration": [torch.zeros(1, 3, 8, 8)]}, "calibration"),
+        ({"seed": "a"}, "seed"),
+    ],
+)
 def test_impossible_arguments_of_convert_model(model, arguments, words):
     with pytest.raises(ValueError, match=words):
         convert_model(model, **arguments)
 
 
-@pytest.mark.parametrize("loader, words", [
-    ([], "no"), (iter([]), "no"), ([["a", "b"]], "tensor"), ([{"image": 1}], "tensor")])
+@pytest.mark.parametrize(
+    "loader, words",
+    [([], "no"), (iter([]), "no"), ([["a", "b"]], "tensor"), ([{"image": 1}], "tensor")],
+)
 def test_loaders_without_images_are_refused(loader, words):
     with pytest.raises(ValueError, match=words):
         convert_model(network(), calibration=loader)
@@ -215,9 +249,16 @@ def test_loaders_without_images_are_refused(loader, words):
         activation_thresholds(network(), [] if not isinstance(loader, list) else loader)
 
 
-@pytest.mark.parametrize("make", [lambda x: [x], lambda x: [(x, torch.zeros(4))],
-                                  lambda x: [[x, torch.zeros(4)]], lambda x: iter([x[:2], x[2:]]),
-                                  lambda x: (part for part in (x[:2], x[2:]))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: [x],
+        lambda x: [(x, torch.zeros(4))],
+        lambda x: [[x, torch.zeros(4)]],
+        lambda x: iter([x[:2], x[2:]]),
+        lambda x: (part for part in (x[:2], x[2:])),
+    ],
+)
 def test_loaders_of_images_alone_pairs_and_iterators(make, images):
     source = network().eval()
     found = convert_model(source, calibration=make(images), neuron="multi")
@@ -286,15 +327,18 @@ def test_a_qcfs_network_remembers_the_size_it_was_traced_for(images):
         snn(torch.randn(2, 3, 9, 9), timesteps=2)
 
 
-@pytest.mark.parametrize("make", [lambda x: x.double(), lambda x: x.half(),
-                                  lambda x: x.to(torch.uint8), lambda x: x.long()])
+@pytest.mark.parametrize(
+    "make",
+    [lambda x: x.double(), lambda x: x.half(), lambda x: x.to(torch.uint8), lambda x: x.long()],
+)
 def test_images_of_another_type_are_refused_clearly(model, images, make):
     with pytest.raises(ValueError, match="float32"):
         convert_model(model)(make(images), timesteps=2)
 
 
-@pytest.mark.parametrize("make", [lambda x: x[:0], lambda x: x.numpy(), lambda x: [x],
-                                  lambda x: None])
+@pytest.mark.parametrize(
+    "make", [lambda x: x[:0], lambda x: x.numpy(), lambda x: [x], lambda x: None]
+)
 def test_what_is_no_batch_of_images_is_refused(model, images, make):
     with pytest.raises(ValueError, match="images"):
         convert_model(model)(make(images), timesteps=2)

@@ -15,8 +15,18 @@ from spikeswap.convert import (
 
 
 def network():
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(),
-                         nn.Flatten(), nn.Linear(64, 5)).double().eval()
+    return (
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64, 5),
+        )
+        .double()
+        .eval()
+    )
 
 
 @pytest.fixture
@@ -33,8 +43,10 @@ def test_rows_are_the_sites_in_order(images):
     for neuron in ("if", "stbif", "multi"):
         rows = layer_errors(convert_model(model, neuron=neuron), model, images, 4)
         assert [row["name"] for row in rows] == ["1", "3"]
-        assert all(row.keys() == {"name", "ann", "error", "clipping", "quantisation", "unevenness"}
-                   for row in rows)
+        assert all(
+            row.keys() == {"name", "ann", "error", "clipping", "quantisation", "unevenness"}
+            for row in rows
+        )
 
 
 def test_an_exact_conversion_has_no_error_and_no_unevenness(images):
@@ -110,14 +122,20 @@ def test_logit_errors_at_t_half_and_quarter(images):
     snn = convert_model(model, neuron="multi")
     found = logit_errors(snn, model, images, 16)
     readout, expected = snn(images, timesteps=16), model(images).detach()
-    assert found == {t: pytest.approx(relative(readout[t - 1], expected), abs=1e-12)
-                     for t in (4, 8, 16)}
+    assert found == {
+        t: pytest.approx(relative(readout[t - 1], expected), abs=1e-12) for t in (4, 8, 16)
+    }
     assert set(logit_errors(snn, model, images, 1)) == {1}
 
 
-@pytest.mark.parametrize("errors, words", [
-    ({32: 0.4, 64: 0.2, 128: 0.1}, "still falling"), ({32: 0.4, 64: 0.4, 128: 0.39}, "no longer"),
-    ({4: 0.1, 8: 1e-3, 16: 1e-12}, "exact")])
+@pytest.mark.parametrize(
+    "errors, words",
+    [
+        ({32: 0.4, 64: 0.2, 128: 0.1}, "still falling"),
+        ({32: 0.4, 64: 0.4, 128: 0.39}, "no longer"),
+        ({4: 0.1, 8: 1e-3, 16: 1e-12}, "exact"),
+    ],
+)
 def test_one_sentence_says_whether_it_falls(errors, words):
     text = convergence_sentence(errors, "clipped network")
     assert words in text and "clipped network" in text and text.count(".") >= 1

@@ -14,8 +14,17 @@ def resnet():
 
 
 def swin():
-    return create_model("swin_bn", num_classes=5, img_size=16, in_chans=1, patch_size=2,
-                        embed_dim=8, depths=(2,), num_heads=(2,), window_size=4)
+    return create_model(
+        "swin_bn",
+        num_classes=5,
+        img_size=16,
+        in_chans=1,
+        patch_size=2,
+        embed_dim=8,
+        depths=(2,),
+        num_heads=(2,),
+        window_size=4,
+    )
 
 
 MODELS = {"resnet": resnet, "swin": swin}
@@ -47,8 +56,11 @@ def with_masks_of(model, snn, images, first_index=0):
     for name, module in list(model.named_modules()):
         if isinstance(module, SpikeMask):
             parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last,
-                    Fixed(snn.masks[name.removesuffix("_mask")], images, first_index))
+            setattr(
+                model.get_submodule(parent),
+                last,
+                Fixed(snn.masks[name.removesuffix("_mask")], images, first_index),
+            )
     return model
 
 
@@ -90,15 +102,20 @@ def test_seed_batch_split_chunk_and_order(model_and_images, neuron):
     snn = convert_model(model, neuron=neuron, seed=1)
     whole = snn(images, timesteps=10, first_index=100)
     same = {"rtol": 0, "atol": 1e-8}
-    torch.testing.assert_close(convert_model(model, neuron=neuron, seed=1)(
-        images, timesteps=10, first_index=100, chunk=3), whole, **same)
-    parts = [snn(images[i:i + 1], timesteps=10, first_index=100 + i) for i in (2, 0, 1)]
+    torch.testing.assert_close(
+        convert_model(model, neuron=neuron, seed=1)(images, timesteps=10, first_index=100, chunk=3),
+        whole,
+        **same,
+    )
+    parts = [snn(images[i : i + 1], timesteps=10, first_index=100 + i) for i in (2, 0, 1)]
     torch.testing.assert_close(torch.cat([parts[1], parts[2], parts[0]], 1), whole, **same)
     reseeded = convert_model(model, neuron=neuron, seed=2)
     for other in (snn(images, timesteps=10), reseeded(images, timesteps=10, first_index=100)):
         assert (other - whole).abs().max() > 1e-3
-    assert torch.equal(snn(images, timesteps=4, first_index=100, chunk=1),
-                       snn(images, timesteps=10, first_index=100, chunk=1)[:4])
+    assert torch.equal(
+        snn(images, timesteps=4, first_index=100, chunk=1),
+        snn(images, timesteps=10, first_index=100, chunk=1)[:4],
+    )
 
 
 @pytest.mark.parametrize("neuron", ["if", "stbif", "multi"])
@@ -125,8 +142,10 @@ def test_ratio_zero_inserts_nothing_and_is_reproducible(quantised):
     model = quantised(swin(), images, levels=8)
     snn = convert_model(model)
     assert not snn.masks and snn.info["mask"] == 0 and snn.info["mask_sites"] == []
-    assert torch.equal(snn(images, timesteps=8, chunk=4),
-                       convert_model(model, seed=9)(images, timesteps=8, chunk=4))
+    assert torch.equal(
+        snn(images, timesteps=8, chunk=4),
+        convert_model(model, seed=9)(images, timesteps=8, chunk=4),
+    )
 
 
 def test_default_ratio_and_sites_are_the_trained_ones():

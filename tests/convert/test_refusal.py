@@ -42,8 +42,12 @@ def test_every_offence_is_listed_with_path_operation_line_and_remedy():
     assert set(offences) == {"b.act", "inner.0.act", "inner.2.act", "(the model itself)"}
     text = str(caught.value)
     assert text.startswith("4 operations cannot be converted")
-    for path, operation in (("b.act", "GELU"), ("inner.0.act", "SiLU"), ("inner.2.act", "PReLU"),
-                            ("(the model itself)", "leaky_relu")):
+    for path, operation in (
+        ("b.act", "GELU"),
+        ("inner.0.act", "SiLU"),
+        ("inner.2.act", "PReLU"),
+        ("(the model itself)", "leaky_relu"),
+    ):
         offence = offences[path]
         assert operation in offence.operation and "ReLU" in offence.remedy
         file, line = offence.source
@@ -53,10 +57,24 @@ def test_every_offence_is_listed_with_path_operation_line_and_remedy():
     assert isinstance(caught.value, ValueError)
 
 
-@pytest.mark.parametrize("module", [
-    nn.LeakyReLU(), nn.PReLU(), nn.RReLU(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.ELU(), nn.Tanh(),
-    nn.Hardswish(), nn.Softplus(), nn.Hardtanh(), nn.Threshold(0.1, 0.0)],
-    ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.LeakyReLU(),
+        nn.PReLU(),
+        nn.RReLU(),
+        nn.GELU(),
+        nn.SiLU(),
+        nn.Mish(),
+        nn.ELU(),
+        nn.Tanh(),
+        nn.Hardswish(),
+        nn.Softplus(),
+        nn.Hardtanh(),
+        nn.Threshold(0.1, 0.0),
+    ],
+    ids=lambda m: type(m).__name__,
+)
 def test_no_other_activation_is_taken_for_relu(module):
     model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3), module)
     for call in (insert_qcfs, lambda m: convert_model(m, calibration=[torch.zeros(1, 3, 8, 8)])):
@@ -86,13 +104,18 @@ class Transformer(nn.Module):
         return self.attn(x, x, x, need_weights=False)[0].mean(1)
 
 
-@pytest.mark.parametrize("model, path", [(Recurrent(nn.LSTM(4, 4, batch_first=True)), "rnn"),
-                                         (Recurrent(nn.GRU(4, 4, batch_first=True)), "rnn"),
-                                         (Transformer(), "attn")])
+@pytest.mark.parametrize(
+    "model, path",
+    [
+        (Recurrent(nn.LSTM(4, 4, batch_first=True)), "rnn"),
+        (Recurrent(nn.GRU(4, 4, batch_first=True)), "rnn"),
+        (Transformer(), "attn"),
+    ],
+)
 def test_recurrent_and_packed_attention_layers_are_refused(model, path):
     with pytest.raises(UnconvertibleError) as caught:
         insert_qcfs(model)
-    offence, = caught.value.offences
+    (offence,) = caught.value.offences
     assert offence.module_path == path and offence.remedy
 
 
@@ -148,7 +171,7 @@ def test_control_flow_on_values_is_explained():
     for arguments in ({}, {"example_inputs": torch.zeros(2, 3, 8, 8)}):
         with pytest.raises(UnconvertibleError, match="if x.mean") as caught:
             insert_qcfs(Decides(), **arguments)
-        offence, = caught.value.offences
+        (offence,) = caught.value.offences
         assert "# a decision on pixels" in THIS[offence.source[1] - 1]
         assert "leaf_modules" in offence.remedy
 
@@ -171,6 +194,7 @@ MIXERS = {
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_what_mixes_images_is_refused(mixer):
     """Simulated steps lie along the batch axis: such a network would mix steps, silently."""
+
     class Mixes(nn.Module):
         def __init__(self):
             super().__init__()
@@ -201,8 +225,9 @@ def test_tokens_before_the_batch_are_refused_at_conversion():
 
 
 def test_batch_norm_without_statistics_is_refused():
-    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3, track_running_stats=False),
-                          nn.ReLU())
+    model = nn.Sequential(
+        nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3, track_running_stats=False), nn.ReLU()
+    )
     with pytest.raises(UnconvertibleError, match="track_running_stats"):
         insert_qcfs(model)
 
@@ -230,8 +255,19 @@ def test_an_unknown_operation_may_be_a_leaf_that_runs_on_running_values(relative
         def forward(self, x):
             return torch.special.erf(x).cummax(2)[0]
 
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), Odd(), nn.Conv2d(4, 4, 3), nn.ReLU(),
-                          nn.Flatten(), nn.Linear(64, 5)).double().eval()
+    model = (
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            nn.ReLU(),
+            Odd(),
+            nn.Conv2d(4, 4, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64, 5),
+        )
+        .double()
+        .eval()
+    )
     x = torch.randn(2, 3, 8, 8, dtype=torch.double)
     with pytest.raises(UnconvertibleError, match="leaf_modules"):
         insert_qcfs(model)
@@ -244,8 +280,19 @@ def test_an_unknown_operation_may_be_a_leaf_that_runs_on_running_values(relative
 
 def test_smooth_activations_are_allowed_in_a_qcfs_network(relative_error):
     """Its owner has trained it so; they stay analog and the audit says it."""
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), QCFS(16, 0.5), nn.Conv2d(4, 4, 3),
-                          QCFS(16, 0.5), nn.Flatten(), nn.Linear(64, 5)).double().eval()
+    model = (
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            nn.GELU(),
+            QCFS(16, 0.5),
+            nn.Conv2d(4, 4, 3),
+            QCFS(16, 0.5),
+            nn.Flatten(),
+            nn.Linear(64, 5),
+        )
+        .double()
+        .eval()
+    )
     x = torch.randn(2, 3, 8, 8, dtype=torch.double)
     snn = convert_model(model, neuron="multi")
     assert relative_error(snn(x, timesteps=20)[-1], model(x)) < 1e-9
@@ -253,8 +300,18 @@ def test_smooth_activations_are_allowed_in_a_qcfs_network(relative_error):
 
 @pytest.mark.parametrize("leftover", [nn.ReLU(), nn.ReLU6()])
 def test_plain_relu_beside_qcfs_is_right_or_refused(leftover, relative_error):
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), QCFS(16, 0.5), nn.Conv2d(4, 4, 3), leftover,
-                          nn.Flatten(), nn.Linear(64, 5)).double().eval()
+    model = (
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            QCFS(16, 0.5),
+            nn.Conv2d(4, 4, 3),
+            leftover,
+            nn.Flatten(),
+            nn.Linear(64, 5),
+        )
+        .double()
+        .eval()
+    )
     x = torch.randn(2, 3, 8, 8, dtype=torch.double)
     try:
         snn = convert_model(model, neuron="multi")

@@ -35,8 +35,11 @@ def replay(kind, current_TB, threshold, levels):
             else:
                 size = distance.abs()
                 power = 2.0 ** torch.floor(torch.log2(size.clamp(min=1)))
-                up = (size >= 1.5 * power) & (0 <= tracer + distance.sign() * 2 * power) & (
-                    tracer + distance.sign() * 2 * power <= levels)
+                up = (
+                    (size >= 1.5 * power)
+                    & (0 <= tracer + distance.sign() * 2 * power)
+                    & (tracer + distance.sign() * 2 * power <= levels)
+                )
                 spike = distance.sign() * torch.where(up, 2 * power, power) * (size > 0)
             tracer = tracer + spike
         sent.append(spike)
@@ -104,8 +107,17 @@ def test_a_chain_of_convolutions(kind, quantised):
 
 
 def small_swin():
-    return create_model("swin_bn", num_classes=5, img_size=16, in_chans=1, patch_size=2,
-                        embed_dim=8, depths=(2,), num_heads=(2,), window_size=4)
+    return create_model(
+        "swin_bn",
+        num_classes=5,
+        img_size=16,
+        in_chans=1,
+        patch_size=2,
+        embed_dim=8,
+        depths=(2,),
+        num_heads=(2,),
+        window_size=4,
+    )
 
 
 def running(kind, stream_TB):
@@ -147,8 +159,9 @@ def test_a_swin_block_site_by_site(kind, quantised):
     split, join = original.windows.split, original.windows.join
     assert original.windows.shift > 0
     # the residual stream in front of this block, from the spikes of all sites that feed it
-    before = sent("patch_embed.act") + over_time(join_of(small_swin(), 0),
-                                                 sent("layers.0.blocks.0.attn.proj_act"))
+    before = sent("patch_embed.act") + over_time(
+        join_of(small_swin(), 0), sent("layers.0.blocks.0.attn.proj_act")
+    )
     before = before + sent("layers.0.blocks.0.mlp.out_act")
 
     def affine(norm, x_TB):
@@ -181,8 +194,10 @@ def test_a_swin_block_site_by_site(kind, quantised):
     same(f"{name}.act2", affine(block.norm2, stream))
     hidden = affine(block.mlp.norm1, linear(block.mlp.fc1, sent(f"{name}.act2")))
     same(f"{name}.mlp.act", hidden)
-    same(f"{name}.mlp.out_act", affine(block.mlp.norm2,
-                                       linear(block.mlp.fc2, sent(f"{name}.mlp.act"))))
+    same(
+        f"{name}.mlp.out_act",
+        affine(block.mlp.norm2, linear(block.mlp.fc2, sent(f"{name}.mlp.act"))),
+    )
 
 
 def join_of(model, block):
@@ -196,8 +211,8 @@ def test_recorded_values_lie_in_the_alphabet_and_end_at_the_levels_of_qcfs(quant
     levels = {}
     for name in convert_model(model).sites:
         model.get_submodule(name).register_forward_hook(
-            lambda site, _i, out, name=name: levels.update(
-                {name: (out / site.unit).nan_to_num()}))  # a dead channel has unit 0
+            lambda site, _i, out, name=name: levels.update({name: (out / site.unit).nan_to_num()})
+        )  # a dead channel has unit 0
     model(images)
     for kind in NEURONS:
         snn = convert_model(model, neuron=kind)
@@ -209,8 +224,9 @@ def test_recorded_values_lie_in_the_alphabet_and_end_at_the_levels_of_qcfs(quant
             if kind != "if":
                 sums = counts.long().cumsum(0)
                 assert sums.min() >= 0 and sums.max() <= 8, name
-                torch.testing.assert_close(sums[-1].double(), levels[name].detach(), rtol=0,
-                                           atol=1e-6, msg=name)
+                torch.testing.assert_close(
+                    sums[-1].double(), levels[name].detach(), rtol=0, atol=1e-6, msg=name
+                )
 
 
 def test_alphabet_of_the_network_is_in_its_info(quantised):

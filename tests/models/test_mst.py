@@ -9,14 +9,27 @@ from spikeswap.models import create_model
 
 
 def small(**overrides):
-    return create_model("mst", **{"num_classes": 5, "img_size": 16, "in_chans": 1, "patch_size": 2,
-                                  "embed_dim": 8, "depths": (2, 1), "num_heads": (2, 2),
-                                  "window_size": 4, **overrides})
+    return create_model(
+        "mst",
+        **{
+            "num_classes": 5,
+            "img_size": 16,
+            "in_chans": 1,
+            "patch_size": 2,
+            "embed_dim": 8,
+            "depths": (2, 1),
+            "num_heads": (2, 2),
+            "window_size": 4,
+            **overrides,
+        },
+    )
 
 
 def test_only_the_imagenet_variant_has_norms_in_the_mlp():
-    names = {dataset: {name for name, _ in small(dataset=dataset).named_modules()
-                       if ".mlp.norm" in name} for dataset in ("imagenet", "cifar")}
+    names = {
+        dataset: {name for name, _ in small(dataset=dataset).named_modules() if ".mlp.norm" in name}
+        for dataset in ("imagenet", "cifar")
+    }
     assert len(names["imagenet"]) == 6 and not names["cifar"]
     with pytest.raises(ValueError, match="imagenet.*cifar"):
         small(dataset="cifar10")
@@ -25,8 +38,11 @@ def test_only_the_imagenet_variant_has_norms_in_the_mlp():
 def test_the_mlp_shortcut_starts_behind_the_second_norm():
     block = small().layers[0].blocks[0].eval()
     nn.init.constant_(block.norm2.weight, 3.0)
-    for parameter in (*block.attn.proj.parameters(), *block.mlp.fc2.parameters(),
-                      *block.mlp.norm2.parameters()):
+    for parameter in (
+        *block.attn.proj.parameters(),
+        *block.mlp.fc2.parameters(),
+        *block.mlp.norm2.parameters(),
+    ):
         nn.init.zeros_(parameter)  # both branches give nothing
     x = torch.randn(2, 64, 8)
     torch.testing.assert_close(block(x), block.norm2(x))

@@ -57,11 +57,16 @@ def checkpoint(fixture: str, threshold: float = 2.0, gain: float = 1.0) -> dict[
 
 @pytest.mark.parametrize("fixture", VARIANTS)
 def test_state_dict_has_the_published_keys_shapes_and_types(fixture):
-    expected = {e["key"]: (tuple(e["shape"]), e["dtype"]) for e in keys_of(fixture)
-                if not is_threshold(e["key"])}
+    expected = {
+        e["key"]: (tuple(e["shape"]), e["dtype"])
+        for e in keys_of(fixture)
+        if not is_threshold(e["key"])
+    }
     model = build(fixture)
-    found = {key: (tuple(value.shape), str(value.dtype).removeprefix("torch."))
-             for key, value in model.state_dict().items()}
+    found = {
+        key: (tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        for key, value in model.state_dict().items()
+    }
     assert found == expected
     sites = [name for name, m in model.named_modules() if isinstance(m, nn.ReLU)]
     thresholds = [e["key"] for e in keys_of(fixture) if is_threshold(e["key"])]
@@ -70,12 +75,20 @@ def test_state_dict_has_the_published_keys_shapes_and_types(fixture):
     assert VARIANTS[fixture][2] in (None, parameters)
 
 
-@pytest.mark.parametrize("name, img_size, classes, parameters", [
-    ("vgg16", 32, 100, 34_015_411), ("vgg16", 224, 1000, 138_366_007),
-    ("resnet18", 32, 100, 11_220_149), ("resnet18", 224, 1000, 11_681_849),
-    ("resnet20", 32, 100, 278_343), ("resnet20", 224, 1000, 336_843),
-    ("resnet34", 32, 10, 21_282_155), ("resnet34", 32, 100, 21_328_325),
-    ("resnet34", 224, 1000, 21_790_025)])
+@pytest.mark.parametrize(
+    "name, img_size, classes, parameters",
+    [
+        ("vgg16", 32, 100, 34_015_411),
+        ("vgg16", 224, 1000, 138_366_007),
+        ("resnet18", 32, 100, 11_220_149),
+        ("resnet18", 224, 1000, 11_681_849),
+        ("resnet20", 32, 100, 278_343),
+        ("resnet20", 224, 1000, 336_843),
+        ("resnet34", 32, 10, 21_282_155),
+        ("resnet34", 32, 100, 21_328_325),
+        ("resnet34", 224, 1000, 21_790_025),
+    ],
+)
 def test_parameters_of_the_other_published_variants(name, img_size, classes, parameters):
     with torch.device("meta"):
         model = create_model(name, img_size=img_size, num_classes=classes)
@@ -99,7 +112,7 @@ def golden(fixture: str, levels: int):
 def unpack(arrays, name: str) -> torch.Tensor:
     """Recorded spikes [T, B, ...] as integers."""
     shape = arrays[f"spk_shape:{name}"]
-    bits = np.unpackbits(arrays[f"spk_packed:{name}"])[:int(np.prod(shape))]
+    bits = np.unpackbits(arrays[f"spk_packed:{name}"])[: int(np.prod(shape))]
     return torch.from_numpy(bits.reshape(tuple(shape)))
 
 
@@ -133,7 +146,8 @@ def test_ann_activations_of_mst(mst):
     kept = {}
     for name in ("norm", "patch_embed.proj_if"):
         model.get_submodule(name).register_forward_hook(
-            lambda _m, _i, out, name=name: kept.update({name: out}))
+            lambda _m, _i, out, name=name: kept.update({name: out})
+        )
     model.double()(torch.from_numpy(arrays["x"]).double())
     close(kept["norm"].float(), arrays["ann_out:norm"], 1e-4)
     close(kept["patch_embed.proj_if"].float(), arrays["ann_out:patch_embed"], 1e-4)
@@ -184,11 +198,13 @@ def test_levels_of_resnet(resnet):
     kept = {}
     for name in ("conv1.2", "conv4_x.2.act"):
         model.get_submodule(name).register_forward_hook(
-            lambda site, _i, out, name=name: kept.update({name: out / site.unit}))
+            lambda site, _i, out, name=name: kept.update({name: out / site.unit})
+        )
     model.double()(torch.from_numpy(arrays["x"]).double())
     for name, found in kept.items():
-        assert torch.equal(found.round().to(torch.uint8), torch.from_numpy(
-            arrays[f"ann_level:{name}"])), name
+        assert torch.equal(
+            found.round().to(torch.uint8), torch.from_numpy(arrays[f"ann_level:{name}"])
+        ), name
 
 
 def test_per_step_mst_stays_away_from_its_clipped_network_and_accumulated_does_not(mst):
@@ -196,8 +212,13 @@ def test_per_step_mst_stays_away_from_its_clipped_network_and_accumulated_does_n
     model, arrays = mst
     x = torch.from_numpy(arrays["x"]).double()[:1]
     expected = clipped(model.double())(x).detach()
-    gaps = {attention: (convert_model(model, attention=attention)(x, timesteps=256)[-1]
-                        - expected).abs().max().item() for attention in ("per-step", "accumulated")}
+    gaps = {
+        attention: (convert_model(model, attention=attention)(x, timesteps=256)[-1] - expected)
+        .abs()
+        .max()
+        .item()
+        for attention in ("per-step", "accumulated")
+    }
     assert gaps["per-step"] > 0.3 > 5 * gaps["accumulated"]
 
 
@@ -205,10 +226,16 @@ def test_per_step_mst_stays_away_from_its_clipped_network_and_accumulated_does_n
 
 
 @pytest.mark.parametrize("fixture", SMALL)
-@pytest.mark.parametrize("wrap", [
-    lambda s: s, lambda s: {"model": s, "epoch": 3, "optimizer": {"state": {}}},
-    lambda s: {"state_dict": s}, lambda s: {f"module.{k}": v for k, v in s.items()},
-    lambda s: {"model": {f"module.{k}": v for k, v in s.items()}}])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"model": s, "epoch": 3, "optimizer": {"state": {}}},
+        lambda s: {"state_dict": s},
+        lambda s: {f"module.{k}": v for k, v in s.items()},
+        lambda s: {"model": {f"module.{k}": v for k, v in s.items()}},
+    ],
+)
 def test_wrappers_and_prefixes(fixture, wrap, tmp_path):
     state = checkpoint(fixture, threshold=1.25)
     torch.save(wrap(state), tmp_path / "published.pth")
@@ -221,16 +248,21 @@ def test_wrappers_and_prefixes(fixture, wrap, tmp_path):
         assert loaded and all(torch.equal(found[k], state[k]) for k in loaded)
         named = set(loaded) | set(unused) | {k for k in state if is_threshold(k)}
         assert named == set(state), "every key is used or named as unused"
-        assert {k.rpartition(".")[2] for k in unused} <= {"attn_mask", "relative_position_index",
-                                                         "num_batches_tracked"}
+        assert {k.rpartition(".")[2] for k in unused} <= {
+            "attn_mask",
+            "relative_position_index",
+            "num_batches_tracked",
+        }
 
 
 def test_a_config_object_in_the_file_is_not_run(tmp_path):
     from yacs.config import CfgNode
 
     state = checkpoint("mst_tiny_imagenet")
-    torch.save({"model": state, "config": CfgNode({"A": {"B": 1}}), "max_accuracy": 77.0},
-               tmp_path / "mst.pth")
+    torch.save(
+        {"model": state, "config": CfgNode({"A": {"B": 1}}), "max_accuracy": 77.0},
+        tmp_path / "mst.pth",
+    )
     load_published(insert_qcfs(build("mst_tiny_imagenet")), tmp_path / "mst.pth")
 
 
@@ -247,8 +279,9 @@ def test_before_insert_qcfs_weights_load_and_thresholds_are_refused():
     assert all(m.threshold.item() == 3.0 for m in quantised.modules() if isinstance(m, QCFS))
 
 
-@pytest.mark.parametrize("rename", [lambda k: k.replace("act.thresh", "relu.up"),
-                                    lambda k: k.replace("thresh", "up")])
+@pytest.mark.parametrize(
+    "rename", [lambda k: k.replace("act.thresh", "relu.up"), lambda k: k.replace("thresh", "up")]
+)
 def test_old_names_of_thresholds(rename):
     """Facts 3.2: a block's `relu.up` became `act.thresh`, every other `up` became `thresh`."""
     state = {rename(k): v for k, v in checkpoint("qcfs_resnet20_img16", threshold=1.5).items()}
@@ -287,8 +320,10 @@ def negative_threshold(state):
     return "threshold"
 
 
-@pytest.mark.parametrize("change", [missing, left_over, another_shape, threshold_missing,
-                                    threshold_too_many, negative_threshold])
+@pytest.mark.parametrize(
+    "change",
+    [missing, left_over, another_shape, threshold_missing, threshold_too_many, negative_threshold],
+)
 def test_what_does_not_fit_is_named_and_the_model_left_alone(change):
     state = checkpoint("qcfs_resnet20_img16")
     words = change(state)

@@ -11,9 +11,20 @@ from spikeswap.models.windows import Windows, merge_neighbours, relative_positio
 
 
 def small(**overrides):
-    return create_model("swin_bn", **{"num_classes": 5, "img_size": 16, "in_chans": 1,
-                                      "patch_size": 2, "embed_dim": 8, "depths": (2, 2),
-                                      "num_heads": (2, 2), "window_size": 4, **overrides})
+    return create_model(
+        "swin_bn",
+        **{
+            "num_classes": 5,
+            "img_size": 16,
+            "in_chans": 1,
+            "patch_size": 2,
+            "embed_dim": 8,
+            "depths": (2, 2),
+            "num_heads": (2, 2),
+            "window_size": 4,
+            **overrides,
+        },
+    )
 
 
 def test_swin_t_has_its_published_size():
@@ -88,17 +99,27 @@ def test_token_batch_norm_is_batch_norm_over_the_last_axis():
     assert norm.state_dict().keys() == nn.BatchNorm1d(6).state_dict().keys()
 
 
-@pytest.mark.parametrize("img_size, patch_size, window", [(16, 2, 4), (16, 4, None), (28, 2, None),
-                                                          (32, 2, 8), (24, 2, 3), (8, 2, 7)])
+@pytest.mark.parametrize(
+    "img_size, patch_size, window",
+    [(16, 2, 4), (16, 4, None), (28, 2, None), (32, 2, 8), (24, 2, 3), (8, 2, 7)],
+)
 def test_any_size_that_the_windows_allow(img_size, patch_size, window):
     model = small(img_size=img_size, patch_size=patch_size, window_size=window).eval()
     assert model(torch.randn(2, 1, img_size, img_size)).shape == (2, 5)
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ({"img_size": 30}, "28, 32|near sizes"), ({"window_size": 3}, "windows that fit"),
-    ({"img_size": 0}, "img_size"), ({"img_size": -16}, "img_size"), ({"norm": "gn"}, "bn, ln"),
-    ({"num_heads": (3, 2)}, "heads"), ({"window_size": 0}, "window_size")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"img_size": 30}, "28, 32|near sizes"),
+        ({"window_size": 3}, "windows that fit"),
+        ({"img_size": 0}, "img_size"),
+        ({"img_size": -16}, "img_size"),
+        ({"norm": "gn"}, "bn, ln"),
+        ({"num_heads": (3, 2)}, "heads"),
+        ({"window_size": 0}, "window_size"),
+    ],
+)
 def test_impossible_sizes_say_what_works(arguments, words):
     with pytest.raises(ValueError, match=words):
         small(**arguments)
@@ -112,8 +133,11 @@ def test_layer_norm_for_comparison():
 
 def test_drop_path_grows_with_depth_and_is_off_in_evaluation():
     model = small(drop_path=0.3)
-    rates = [getattr(model.layers[i].blocks[j].drop_path, "drop_prob", 0.0)
-             for i in range(2) for j in range(2)]
+    rates = [
+        getattr(model.layers[i].blocks[j].drop_path, "drop_prob", 0.0)
+        for i in range(2)
+        for j in range(2)
+    ]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3])
     x = torch.randn(3, 1, 16, 16)
     assert torch.equal(model.eval()(x), model(x))

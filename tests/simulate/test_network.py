@@ -62,8 +62,9 @@ def test_state_is_forgotten_also_after_an_error(snn, images):
 
 @pytest.mark.parametrize("chunk", [1, 2, 5, 11, 100, None])
 def test_chunks_change_nothing(snn, images, chunk):
-    torch.testing.assert_close(snn(images, timesteps=11, chunk=chunk),
-                               snn(images, timesteps=11, chunk=3), **SAME)
+    torch.testing.assert_close(
+        snn(images, timesteps=11, chunk=chunk), snn(images, timesteps=11, chunk=3), **SAME
+    )
 
 
 def test_fewer_steps_are_the_first_ones(snn, images):
@@ -73,7 +74,7 @@ def test_fewer_steps_are_the_first_ones(snn, images):
 def test_images_do_not_see_each_other(snn, images):
     whole = snn(images, timesteps=9)
     for i in range(3):
-        torch.testing.assert_close(snn(images[i:i + 1], timesteps=9)[:, 0], whole[:, i], **SAME)
+        torch.testing.assert_close(snn(images[i : i + 1], timesteps=9)[:, 0], whole[:, i], **SAME)
     torch.testing.assert_close(snn(images.flip(0), timesteps=9), whole.flip(1), **SAME)
 
 
@@ -145,8 +146,11 @@ def test_recordings_nest(snn, images):
 
 def test_observers_see_every_operation_with_its_clock(snn, images):
     seen = []
-    with snn.observe(lambda node, module, args, kwargs, output, clock: seen.append(
-            (node.name, clock.start, clock.steps, clock.batch))):
+    with snn.observe(
+        lambda node, module, args, kwargs, output, clock: seen.append(
+            (node.name, clock.start, clock.steps, clock.batch)
+        )
+    ):
         snn(images, timesteps=5, chunk=2)
     assert [s[1:] for s in seen if s[0] == "conv2"] == [(0, 2, 3), (2, 2, 3), (4, 1, 3)]
     assert [s[1] for s in seen if s[0] == "conv1"] == [0]
@@ -167,10 +171,11 @@ def test_units_fit_recordings_of_any_rank():
     """Per channel, behind batch norms of [B, C] and [B, C, L], linear and convolution."""
     from spikeswap.calibrate import activation_thresholds
 
-    shapes = {(6,): [nn.Linear(6, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 3)],
-              (2, 9): [nn.Conv1d(2, 7, 3), nn.BatchNorm1d(7), nn.ReLU(), nn.Flatten(),
-                       nn.Linear(49, 3)],
-              (5, 6): [nn.Linear(6, 7), nn.ReLU(), nn.Flatten(), nn.Linear(35, 3)]}
+    shapes = {
+        (6,): [nn.Linear(6, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 3)],
+        (2, 9): [nn.Conv1d(2, 7, 3), nn.BatchNorm1d(7), nn.ReLU(), nn.Flatten(), nn.Linear(49, 3)],
+        (5, 6): [nn.Linear(6, 7), nn.ReLU(), nn.Flatten(), nn.Linear(35, 3)],
+    }
     for shape, layers in shapes.items():
         model = nn.Sequential(*layers).double().eval()
         x = torch.randn(4, *shape, dtype=torch.double)
@@ -178,7 +183,7 @@ def test_units_fit_recordings_of_any_rank():
         snn = convert_model(quantised, neuron="multi")
         with snn.record() as spikes:
             snn(x, timesteps=16)
-        (name, counts), = spikes.items()
+        ((name, counts),) = spikes.items()
         found = (counts * snn.sites[name].unit).sum(0)
         expected = _until(quantised, name, x)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
@@ -200,8 +205,11 @@ def test_default_chunk_bounds_memory(images):
     snn = convert_model(model)
     snn(images, timesteps=1)
     largest = []
-    with snn.observe(lambda node, module, args, kwargs, output, clock: largest.append(
-            output.nbytes if isinstance(output, torch.Tensor) else 0)):
+    with snn.observe(
+        lambda node, module, args, kwargs, output, clock: largest.append(
+            output.nbytes if isinstance(output, torch.Tensor) else 0
+        )
+    ):
         snn(images.repeat(200, 1, 1, 1), timesteps=64)
     assert max(largest) <= network.CHUNK_BYTES["cpu"] * 1.01
     assert any(isinstance(m, SpikingNeuron) for m in snn.modules())

@@ -9,7 +9,7 @@ from spikeswap.simulate import Readout, check_readout
 def collect(readout, x_TB, chunks):
     start = 0
     for steps in chunks:
-        readout.add(x_TB[start:start + steps].flatten(0, 1), steps)
+        readout.add(x_TB[start : start + steps].flatten(0, 1), steps)
         start += steps
     return readout.result()
 
@@ -32,7 +32,9 @@ def test_mean_of_all_steps_so_far(steps, chunks):
 def test_mean_of_the_second_half(steps, chunks):
     """After step t: steps t/2 + 1 to t (rounded down), for every t, also the odd ones."""
     found = collect(Readout("rate", False, "second-half"), steps, chunks)
-    torch.testing.assert_close(found, torch.stack([steps[t // 2:t].mean(0) for t in range(1, 13)]))
+    torch.testing.assert_close(
+        found, torch.stack([steps[t // 2 : t].mean(0) for t in range(1, 13)])
+    )
 
 
 @pytest.mark.parametrize("chunks", CHUNKS)
@@ -47,8 +49,10 @@ def test_running_values_give_the_same_as_their_steps(steps, coding):
     if coding == "rate":
         running = running / torch.arange(1, 13).view(-1, 1, 1)
     for name in ("mean", "second-half") if coding == "rate" else ("mean",):
-        torch.testing.assert_close(collect(Readout(coding, True, name), running, [7, 5]),
-                                   collect(Readout(coding, False, name), steps, [12]))
+        torch.testing.assert_close(
+            collect(Readout(coding, True, name), running, [7, 5]),
+            collect(Readout(coding, False, name), steps, [12]),
+        )
 
 
 def test_second_half_forgets_the_start_up():

@@ -24,9 +24,11 @@ $(STAMP): setup.cfg pyproject.toml
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) -m pip install --quiet -e '.[dev]'
 	touch $@
 
-# A fresh output folder: no older run can be taken by mistake.
+# A fresh output folder: no older run can be taken by mistake. One thread: on tensors as small as
+# these, two take longer.
 demo: $(STAMP)
 	@set -eu; \
+	export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}; \
 	mkdir -p runs; \
 	out=$$(mktemp -d runs/demo-$$(date +%Y%m%d-%H%M%S)-XXXX); \
 	$(RUN) tools/train_qcfs.py --cfg swin_nano_bn.yaml --output "$$out"; \

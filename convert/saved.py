@@ -119,14 +119,10 @@ def load(folder, leaf_modules: dict[str, nn.Module] | None = None) -> SpikingNet
             "install a newer spikeswap or convert again"
         )
     tensors = _read_tensors(folder / TENSORS)
-    wanted = [n["target"] for n in description.get("graph", []) if n.get("op") == "get_attr"]
-    if missing := [name for name in wanted if name not in tensors]:
-        raise ValueError(
-            f"{folder / TENSORS} does not belong to its {DESCRIPTION}: it holds no {missing[0]!r}; "
-            "convert again"
-        )
     try:
-        network = _build(description, tensors, leaf_modules or {})
+        wanted = [n["target"] for n in description["graph"] if n["op"] == "get_attr"]
+        missing = [name for name in wanted if name not in tensors]
+        network = None if missing else _build(description, tensors, leaf_modules or {})
     except (
         LookupError,
         TypeError,
@@ -139,6 +135,11 @@ def load(folder, leaf_modules: dict[str, nn.Module] | None = None) -> SpikingNet
             f"{path} cannot be built ({error}); it is damaged or was made by something "
             "else: convert again"
         ) from error
+    if missing:
+        raise ValueError(
+            f"{folder / TENSORS} does not belong to its {DESCRIPTION}: it holds no {missing[0]!r}; "
+            "convert again"
+        )
     _fill(network.network, tensors, folder / TENSORS)
     return network.eval()
 

@@ -1,6 +1,7 @@
 """Model names, and the one way to build a model from its name."""
 
 import difflib
+import inspect
 from collections.abc import Callable
 
 from torch import nn
@@ -61,7 +62,7 @@ def create_model(
             raise
         raise ValueError(
             f"model {name!r} takes no such override: {error}; "
-            f"see the table of overrides in docs/models.md"
+            f"it takes {', '.join(inspect.signature(builder).parameters)}"
         ) from error
     model.model_name = name
     return model

@@ -43,7 +43,7 @@ def sites_of(model):
 def test_every_activation_is_a_qcfs_module_that_is_called(images):
     model = insert_qcfs(Net(), levels=8, threshold=1.5)
     sites, called = sites_of(model), []
-    assert list(sites) == ["act", "block.1", "act_1", "relu"]
+    assert set(sites) == {"act", "block.1", "act_1", "relu"}
     for name, site in sites.items():
         assert site.levels == 8 and site.threshold.item() == 1.5
         site.register_forward_hook(lambda *_, name=name: called.append(name))

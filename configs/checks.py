@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 _POSITIVE = (lambda v: v >= 1, ">= 1")
 _NOT_NEGATIVE = (lambda v: v >= 0 and math.isfinite(v), ">= 0 and finite")
 _RATIO = (lambda v: 0 <= v < 1, "at least 0 and below 1")
+_PROBABILITY = (lambda v: 0 <= v <= 1, "from 0 to 1")
 _ABOVE_ZERO = (lambda v: 0 < v < math.inf, "> 0 and finite")
 
 
@@ -15,6 +16,15 @@ def _one_of(*names):
 
 
 _STEPS = (lambda v: all(type(t) is int and t >= 1 for t in v), "a list of whole numbers >= 1")
+_RANGE = (
+    lambda v: (
+        len(v) == 2
+        and all(type(x) in (int, float) for x in v)
+        and 0 < v[0] <= v[1]
+        and math.isfinite(v[1])
+    ),
+    "two numbers above 0, the smaller one first, such as [0.08, 1.0]",
+)
 _NAMES = (lambda v: all(type(name) is str for name in v), "a list of site names")
 
 CHECKS = {
@@ -24,14 +34,28 @@ CHECKS = {
     "MODEL.MASK_SITES": _NAMES,
     "DATA.IMG_SIZE": _NOT_NEGATIVE,
     "DATA.IN_CHANS": _NOT_NEGATIVE,
-    "DATA.AUGMENT": _one_of("auto", "none", "digits", "crop-flip", "imagenet"),
+    "DATA.AUGMENT": _one_of("auto", "none", "digits", "crop-flip", "imagenet", "events"),
+    "DATA.CROP_SCALE": (
+        lambda v: _RANGE[0](v) and v[1] <= 1,
+        _RANGE[1] + ", at most 1",
+    ),
+    "DATA.CROP_RATIO": _RANGE,
+    "DATA.FLIP": _PROBABILITY,
+    "DATA.COLOR_JITTER": _NOT_NEGATIVE,
+    "DATA.ERASE": _PROBABILITY,
+    "DATA.INTERPOLATION": _one_of("bicubic", "bilinear"),
+    "DATA.CROP_PCT": _PROBABILITY,
     "DATA.VAL_FRACTION": _RATIO,
     "DATA.WORKERS": _NOT_NEGATIVE,
     "TRAIN.EPOCHS": _POSITIVE,
+    "TRAIN.COOLDOWN_EPOCHS": _NOT_NEGATIVE,
     "TRAIN.BATCH_SIZE": _POSITIVE,
     "TRAIN.LR": _ABOVE_ZERO,
     "TRAIN.MIN_LR": _NOT_NEGATIVE,
     "TRAIN.WARMUP_FRACTION": _RATIO,
+    "TRAIN.WARMUP_EPOCHS": _NOT_NEGATIVE,
+    "TRAIN.WARMUP_LR": _NOT_NEGATIVE,
+    "TRAIN.SCHEDULE": _one_of("update", "epoch"),
     "TRAIN.MOMENTUM": _RATIO,
     "TRAIN.WEIGHT_DECAY": _NOT_NEGATIVE,
     "TRAIN.LABEL_SMOOTHING": _RATIO,
@@ -39,10 +63,13 @@ CHECKS = {
     "TRAIN.CLIP_SHARE": _RATIO,
     "TRAIN.MIXUP": _NOT_NEGATIVE,
     "TRAIN.CUTMIX": _NOT_NEGATIVE,
-    "TRAIN.AMP": _one_of("none", "bf16", "fp16"),
+    "TRAIN.MIX_PROB": _PROBABILITY,
+    "TRAIN.MIX_SWITCH": _PROBABILITY,
+    "TRAIN.MIX_OFF_EPOCH": _NOT_NEGATIVE,
+    "TRAIN.AMP": _one_of("none", "bf16", "fp16", "auto"),
     "TRAIN.EMA": _RATIO,
     "TRAIN.SEED": _NOT_NEGATIVE,
-    "TRAIN.TIMESTEPS": _POSITIVE,
+    "TRAIN.TIMESTEPS": _NOT_NEGATIVE,
     "CONVERT.NEURON": _one_of("if", "stbif", "multi"),
     "CONVERT.ATTENTION": _one_of("accumulated", "per-step"),
     "CONVERT.TIMESTEPS": _POSITIVE,

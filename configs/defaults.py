@@ -32,34 +32,52 @@ def default_config() -> CfgNode:
     cfg.DATA.NAME = "mnist5k"  # a name of spikeswap.data.list_datasets()
     cfg.DATA.PATH = ""  # folder of the data; empty: the data set's own place
     cfg.DATA.IMG_SIZE = 0  # side of the square image in pixels; 0: as the data are
-    cfg.DATA.IN_CHANS = 0  # image channels, 1 or 3; 0: as the data are
-    cfg.DATA.AUGMENT = "auto"  # auto | none | digits | crop-flip | imagenet
+    cfg.DATA.IN_CHANS = 0  # image channels, 1 or 3 (events: 2 or 3); 0: as the data are
+    cfg.DATA.AUGMENT = "auto"  # auto | none | digits | crop-flip | imagenet (timm's, by the keys
+    # below) | events (of event frames; comes with the event data sets)
+    cfg.DATA.RAND_AUGMENT = "rand-m9-mstd0.5-inc1"  # timm's AutoAugment string; empty: off
+    cfg.DATA.CROP_SCALE = [0.08, 1.0]  # share of the picture's area that a random crop keeps
+    cfg.DATA.CROP_RATIO = [0.75, 4 / 3]  # width over height of a random crop
+    cfg.DATA.FLIP = 0.5  # probability of mirroring, [0, 1]
+    cfg.DATA.COLOR_JITTER = 0.4  # brightness, contrast, saturation; timm: only without RAND_AUGMENT
+    cfg.DATA.ERASE = 0.25  # probability of random erasing, [0, 1]
+    cfg.DATA.INTERPOLATION = "bicubic"  # of random crops: bicubic | bilinear
+    cfg.DATA.CROP_PCT = 0.0  # share of a file's side that evaluation keeps, resized by
+    # INTERPOLATION; 0: the data set's own, resized bilinearly
     cfg.DATA.VAL_FRACTION = 0.0  # share of the training split set apart to choose best.pt, [0, 1)
     cfg.DATA.DOWNLOAD = False  # fetch missing files from the data set's own site
     cfg.DATA.WORKERS = 0  # loader processes (image files only); 0: in the main process
 
     cfg.TRAIN = CfgNode()
-    cfg.TRAIN.EPOCHS = 25  # passes over the training split
+    cfg.TRAIN.EPOCHS = 25  # passes over the training split, without the cool-down
+    cfg.TRAIN.COOLDOWN_EPOCHS = 0  # further passes behind the cosine, at MIN_LR
     cfg.TRAIN.BATCH_SIZE = 50  # images a step and process
     cfg.TRAIN.TENSORBOARD = False  # write events for TensorBoard beside metrics.jsonl
     cfg.TRAIN.OPTIMIZER = "adamw"  # any name of timm's optimizers: adamw, sgd, lamb ...
     cfg.TRAIN.LR = 3e-3  # peak learning rate, reached at the end of the warm-up
     cfg.TRAIN.MIN_LR = 0.0  # learning rate at the end of the cosine
     cfg.TRAIN.WARMUP_FRACTION = 0.1  # share of all steps with a linear warm-up, [0, 1)
+    cfg.TRAIN.WARMUP_EPOCHS = 0  # published recipes: warm-up in epochs, during which the cosine
+    # runs unseen; 0: WARMUP_FRACTION, and the cosine starts behind it
+    cfg.TRAIN.WARMUP_LR = 0.0  # learning rate of the first step; 0: a hundredth of the peak
+    cfg.TRAIN.SCHEDULE = "update"  # update | epoch: how often the learning rate changes
     cfg.TRAIN.MOMENTUM = 0.9  # of sgd
     cfg.TRAIN.WEIGHT_DECAY = (
         0.05  # decoupled (adamw) or L2 (sgd); none on norms, biases, thresholds
     )
     cfg.TRAIN.LABEL_SMOOTHING = 0.1  # probability spread over all classes, [0, 1)
-    cfg.TRAIN.CLIP_SHARE = 0.0  # share of calls in which a QCFS site clips without quantising, [0, 1)
+    cfg.TRAIN.CLIP_SHARE = 0.0  # share of calls in which QCFS clips without quantising, [0, 1)
     cfg.TRAIN.CLIP_GRAD = 5.0  # largest global gradient norm; 0: no clipping
     cfg.TRAIN.MIXUP = 0.0  # alpha of mixup; 0: off
     cfg.TRAIN.CUTMIX = 0.0  # alpha of cutmix; 0: off
-    cfg.TRAIN.AMP = "none"  # none | bf16 | fp16: automatic mixed precision
+    cfg.TRAIN.MIX_PROB = 1.0  # share of batches that are mixed, [0, 1]
+    cfg.TRAIN.MIX_SWITCH = 0.5  # of those, share of cutmix where both are on, [0, 1]
+    cfg.TRAIN.MIX_OFF_EPOCH = 0  # epochs after which mixing stops; 0: never
+    cfg.TRAIN.AMP = "none"  # none | bf16 | fp16 | auto (fp16 on a GPU): automatic mixed precision
     cfg.TRAIN.EMA = 0.0  # decay of the averaged weights a step, [0, 1); 0: off
     cfg.TRAIN.SEED = 0  # of weights, order, augmentation and masks
     cfg.TRAIN.INIT = ""  # weights to start from (file); empty: random
-    cfg.TRAIN.TIMESTEPS = 4  # T of a direct-trained spiking network (steps an image)
+    cfg.TRAIN.TIMESTEPS = 0  # T of a direct-trained spiking network (steps an image); 0: its own
     cfg.TRAIN.TET = False  # direct training: loss on every step's logits instead of their mean
 
     cfg.CONVERT = CfgNode()

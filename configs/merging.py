@@ -1,6 +1,7 @@
 """Put values into a config: known keys only, each value of its key's type."""
 
 import os
+import re
 
 import yaml
 from yacs.config import CfgNode
@@ -14,6 +15,9 @@ _TYPE_NAMES = {
     str: "text",
     list: "a list",
 }
+
+_LEADING_ZERO = re.compile(r"0\d+")  # `0011` is a word of digits, never an octal number
+_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # `1e-3`: text in YAML 1.1
 
 
 def merge_mapping(cfg: CfgNode, mapping: dict, where: str) -> None:
@@ -36,7 +40,9 @@ def set_key(cfg: CfgNode, key: str, value) -> None:
 
 
 def parse_text(text: str):
-    """A command-line word as a value: `3e-3` -> float, `[2, 2]` -> list, `none` -> text."""
+    """A command-line word as a value: `3e-3` -> float, `[2, 2]` -> list, `none`, `0011` -> text."""
+    if _LEADING_ZERO.fullmatch(text):
+        return text
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -99,10 +105,7 @@ def _plain(value, key: str, where: str):
     if isinstance(value, (list, tuple)):
         return [_plain(item, key, where) for item in value]
     if isinstance(value, str):
-        try:
-            return float(value) if value[:1] in "+-.0123456789" and value else value
-        except ValueError:
-            return value
+        return float(value) if _EXPONENT.fullmatch(value) else value
     if value is None or isinstance(value, (bool, int, float)):
         return value
     raise ValueError(

@@ -52,26 +52,43 @@ def crop_flip(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     return padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
+IMAGENET_RECIPE = {
+    "auto_augment": "rand-m9-mstd0.5-inc1",
+    "interpolation": "bicubic",
+    "re_prob": 0.25,
+}
 BATCHED = {"digits": digits, "crop-flip": crop_flip}
 KINDS = ("none", *BATCHED, "imagenet")
 
 
 class ImageNetAugmentation:
-    """timm's recipe: random resized crop, flip, RandAugment, random erasing; one PIL image."""
+    """timm's recipe: random resized crop, flip, RandAugment, random erasing; one PIL image.
 
-    def __init__(self, preparation: Preparation):
+    Args:
+        options: arguments of timm's `create_transform` that differ from the recipe for ImageNet.
+
+    Raises:
+        ValueError: an AutoAugment string that timm cannot read.
+    """
+
+    def __init__(self, preparation: Preparation, **options):
         from timm.data import create_transform
 
         self.preparation = preparation
-        self.transform = create_transform(
-            preparation.img_size,
-            is_training=True,
-            auto_augment="rand-m9-mstd0.5-inc1",
-            interpolation="bicubic",
-            re_prob=0.25,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-        )
+        options = {**IMAGENET_RECIPE, **options}
+        try:
+            self.transform = create_transform(
+                preparation.img_size,
+                is_training=True,
+                mean=IMAGENET_MEAN,
+                std=IMAGENET_STD,
+                **options,
+            )
+        except (AssertionError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"timm cannot read the augmentation {options['auto_augment']!r} ({error}); give "
+                "DATA.RAND_AUGMENT such as rand-m9-mstd0.5-inc1, or '' for none"
+            ) from error
 
     def __call__(self, picture, *key) -> torch.Tensor:
         """Normalised float32 [in_chans, S, S]; the key (seed, epoch, index) fixes the result.

@@ -44,12 +44,19 @@ class Split(Dataset):
 
 
 class AugmentedSplit(Dataset):
-    """A split with random augmentation; map-style. `set_epoch` draws anew."""
+    """A split with random augmentation; map-style. `set_epoch` draws anew.
 
-    def __init__(self, split: Split, kind: str, seed: int = 0):
+    `timm_options` are arguments of timm's `create_transform`, for the kind "imagenet".
+    """
+
+    def __init__(self, split: Split, kind: str, seed: int = 0, timm_options: dict | None = None):
         self.split, self.kind, self.seed = split, kind, seed
         self.labels = split.labels
-        self._whole = ImageNetAugmentation(split.preparation) if kind == "imagenet" else None
+        self._whole = (
+            ImageNetAugmentation(split.preparation, **(timm_options or {}))
+            if kind == "imagenet"
+            else None
+        )
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -118,9 +125,9 @@ class DataBundle:
             raise ValueError(f"unknown split {name!r} of {self.name}; known: {hint}")
         return getattr(self, name)
 
-    def train_augmented(self, kind: str = "auto", seed: int = 0) -> AugmentedSplit:
+    def train_augmented(self, kind="auto", seed=0, timm_options=None) -> AugmentedSplit:
         """The training split with augmentation, one image at a time."""
-        return AugmentedSplit(self.train, self.augmentation(kind), seed)
+        return AugmentedSplit(self.train, self.augmentation(kind), seed, timm_options)
 
     def augmentation(self, kind: str) -> str:
         """The augmentation that `kind` means here; ValueError lists near names."""
@@ -132,12 +139,20 @@ class DataBundle:
         return kind
 
     def train_loader(
-        self, batch_size, augment="auto", seed=0, rank=0, world_size=1, workers=0, drop_last=True
+        self,
+        batch_size,
+        augment="auto",
+        seed=0,
+        rank=0,
+        world_size=1,
+        workers=0,
+        drop_last=True,
+        timm_options=None,
     ):
         """Shuffled, augmented batches of the training split; see `TrainLoader`."""
         from .loader import TrainLoader
 
-        augmented = self.train_augmented(augment, seed)
+        augmented = self.train_augmented(augment, seed, timm_options)
         return TrainLoader(augmented, batch_size, seed, rank, world_size, workers, drop_last)
 
     def eval_loader(self, batch_size, split="val", rank=0, world_size=1, workers=0, limit=None):

@@ -37,6 +37,8 @@ def load_dataset(
     val_fraction: float = 0.0,
     seed: int = 0,
     download: bool = False,
+    crop_pct: float = 0.0,
+    interpolation: str = "bilinear",
 ) -> DataBundle:
     """Load a data set by name.
 
@@ -50,6 +52,9 @@ def load_dataset(
             instead (0 means 0.2 there).
         seed: of that share. Official and embedded splits never change with it.
         download: fetch missing files; without it nothing is ever fetched.
+        crop_pct: of image files, the share of the resized side that is cut out for evaluation
+            (1: the shorter side becomes `img_size`); 0: the set's own (0.875 on ImageNet).
+        interpolation: with `crop_pct`, how files are resized for evaluation.
 
     Raises:
         ValueError: unknown name, missing or damaged files, impossible values.
@@ -69,6 +74,11 @@ def load_dataset(
             return bundle
     else:
         bundle = LOADERS[name](*arguments)
+    if crop_pct:
+        for split in (bundle.train, bundle.val):
+            if not split.source.in_memory:
+                split.source.resize_ratio = 1 / crop_pct
+                split.source.interpolation = interpolation
     return _with_select(bundle, fraction, seed) if fraction else bundle
 
 

@@ -54,6 +54,7 @@ class FileImages:
         self.paths, self.labels = list(paths), torch.as_tensor(labels, dtype=torch.int64)
         self.channels, self.img_size = channels, img_size
         self.resize_ratio, self.upright = resize_ratio, upright
+        self.interpolation = "bilinear"  # or "bicubic"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -72,11 +73,11 @@ class FileImages:
         picture = self.picture(index)
         shorter = round(self.img_size * self.resize_ratio)
         if min(picture.size) != shorter:
-            picture = resize(picture, shorter, interpolation=_bilinear())
+            picture = resize(picture, shorter, interpolation=_mode(self.interpolation))
         return pil_to_tensor(center_crop(picture, self.img_size))
 
 
-def _bilinear():
+def _mode(name: str):
     from torchvision.transforms import InterpolationMode
 
-    return InterpolationMode.BILINEAR
+    return InterpolationMode(name)

@@ -177,6 +177,8 @@ class SpikeDrivenTransformer(DirectNetwork):
         neuron: str = "lif",
     ):
         super().__init__(timesteps)
+        if isinstance(pooling_stat, int):  # 1111, as a command line or YAML reads it
+            pooling_stat = str(pooling_stat)
         if not (isinstance(pooling_stat, str) and re.fullmatch("[01]{4}", pooling_stat)):
             raise ValueError(
                 f"pooling_stat is {pooling_stat!r}; it takes a text of four digits "

@@ -34,11 +34,12 @@ class RunKeeper:
         if resumed is not None:
             self.folder, self.best = resumed[0], resumed[1].get("best")
             done, planned = resumed[1]["epoch"], resumed[1].get("epochs")
+            epochs = cfg.TRAIN.EPOCHS + cfg.TRAIN.COOLDOWN_EPOCHS
             say(
-                f"going on with {self.folder} after epoch {done} of {cfg.TRAIN.EPOCHS}"
+                f"going on with {self.folder} after epoch {done} of {epochs}"
                 + (
                     f" (planned were {planned}: the learning rate follows the new plan from here)"
-                    if planned != cfg.TRAIN.EPOCHS
+                    if planned != epochs
                     else ""
                 )
             )

@@ -28,7 +28,23 @@ def open_data(
         val_fraction=cfg.DATA.VAL_FRACTION,
         seed=cfg.TRAIN.SEED,
         download=cfg.DATA.DOWNLOAD,
+        crop_pct=cfg.DATA.CROP_PCT,
+        interpolation=cfg.DATA.INTERPOLATION,
     )
+
+
+def timm_options(cfg) -> dict:
+    """Arguments of timm's training transform (DATA.AUGMENT imagenet)."""
+    data = cfg.DATA
+    return {
+        "auto_augment": data.RAND_AUGMENT or None,
+        "scale": tuple(data.CROP_SCALE),
+        "ratio": tuple(data.CROP_RATIO),
+        "hflip": data.FLIP,
+        "color_jitter": data.COLOR_JITTER,
+        "re_prob": data.ERASE,
+        "interpolation": data.INTERPOLATION,
+    }
 
 
 def training_images(bundle, count: int, seed: int, skip: int = 0) -> torch.Tensor:

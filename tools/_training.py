@@ -9,7 +9,7 @@ from _cli import say, say_settings
 from _keeper import RunKeeper
 from _training_flags import FLAG_KEYS
 
-from spikeswap.configs import get_config
+from spikeswap.configs import default_config, get_config
 from spikeswap.distributed import barrier
 from spikeswap.train import (
     build_network,
@@ -27,7 +27,14 @@ from spikeswap.train import (
 
 TET_WEIGHT = 1e-3  # lambda of the TET loss, S. Deng et al., ICLR 2022
 # Keys in which a resumed training may differ from what it was started with.
-_FREE = ("DATA.PATH", "DATA.DOWNLOAD", "DATA.WORKERS", "TRAIN.INIT", "TRAIN.EPOCHS")
+_FREE = (
+    "DATA.PATH",
+    "DATA.DOWNLOAD",
+    "DATA.WORKERS",
+    "TRAIN.INIT",
+    "TRAIN.EPOCHS",
+    "TRAIN.COOLDOWN_EPOCHS",
+)
 
 
 def recipe(arguments) -> tuple:
@@ -76,7 +83,7 @@ def _check_same(cfg, saved: dict, folder: Path) -> None:
     for group, values in _setup.plain_dict(cfg).items():
         for name, value in values.items():
             key = f"{group}.{name}"
-            old = saved.get(group, {}).get(name)
+            old = saved.get(group, {}).get(name, default_config()[group][name])
             if group in ("MODEL", "DATA", "TRAIN") and key not in _FREE and value != old:
                 differing.append(f"{key} is {value}, was {old}")
     if differing:
@@ -102,7 +109,11 @@ def run(arguments, cfg, bundle, build: dict, *, device, resumed) -> None:
         load_initial_weights(model, Path(cfg.TRAIN.INIT), bundle.num_classes)
     parts = {"workers": cfg.DATA.WORKERS, **_setup.shared_out()}
     train_loader = bundle.train_loader(
-        cfg.TRAIN.BATCH_SIZE, augment=cfg.DATA.AUGMENT, seed=cfg.TRAIN.SEED, **parts
+        cfg.TRAIN.BATCH_SIZE,
+        augment=cfg.DATA.AUGMENT,
+        seed=cfg.TRAIN.SEED,
+        timm_options=_setup.timm_options(cfg),
+        **parts,
     )
     select_loader = (
         bundle.eval_loader(cfg.EVAL.BATCH_SIZE, split="select", **parts)
@@ -169,6 +180,10 @@ def _plain_arguments(cfg, spiking) -> dict:
         lr=train.LR,
         min_lr=train.MIN_LR,
         warmup_fraction=train.WARMUP_FRACTION,
+        warmup_epochs=train.WARMUP_EPOCHS,
+        warmup_lr=train.WARMUP_LR,
+        cooldown_epochs=train.COOLDOWN_EPOCHS,
+        schedule=train.SCHEDULE,
         optimizer=train.OPTIMIZER,
         optimizer_arguments=sgd,
         weight_decay=train.WEIGHT_DECAY,
@@ -176,6 +191,9 @@ def _plain_arguments(cfg, spiking) -> dict:
         clip_grad=train.CLIP_GRAD,
         mixup=train.MIXUP,
         cutmix=train.CUTMIX,
+        mix_prob=train.MIX_PROB,
+        mix_switch=train.MIX_SWITCH,
+        mix_off_epoch=train.MIX_OFF_EPOCH,
         amp=train.AMP,
         ema=train.EMA,
         **direct,

@@ -18,7 +18,7 @@ def command(arguments) -> None:
     cfg, resumed = _training.recipe(arguments)
     bundle = _setup.open_data(cfg)
     build = {**_setup.describe_build(cfg, bundle), "levels": None, "threshold": None, "mask": 0.0}
-    if _setup.origin(cfg, "TRAIN.TIMESTEPS", None) != "default":
+    if cfg.TRAIN.TIMESTEPS:
         build["overrides"].setdefault("timesteps", cfg.TRAIN.TIMESTEPS)
     _training.run(arguments, cfg, bundle, build, device=device, resumed=resumed)
 

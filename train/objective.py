@@ -63,11 +63,25 @@ class Objective:
         mixup: float = 0.0,
         cutmix: float = 0.0,
         num_classes: int | None = None,
+        mix_prob: float = 1.0,
+        mix_switch: float = 0.5,
+        mix_off_epoch: int = 0,
     ):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label smoothing {label_smoothing} must be in [0, 1), e.g. 0.1")
         self.label_smoothing, self.tet_weight = label_smoothing, tet_weight
-        self.mixing = _mixing(mixup, cutmix, label_smoothing, num_classes)
+        self.mixing = _mixing(mixup, cutmix, label_smoothing, num_classes, mix_prob, mix_switch)
+        self.mix_off_epoch = mix_off_epoch
+
+    @property
+    def mixes(self) -> bool:
+        """Whether batches are mixed in this epoch."""
+        return self.mixing is not None and self.mixing.mixup_enabled
+
+    def start_epoch(self, number: int) -> None:
+        """Epoch `number` (from 1) begins; mixing stops behind epoch `mix_off_epoch` (0: never)."""
+        if self.mixing is not None:
+            self.mixing.mixup_enabled = not 0 < self.mix_off_epoch < number
 
     def mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images and targets; timm mixes pairs, so an odd batch gives up its last image."""
@@ -81,11 +95,12 @@ class Objective:
         return classifier_loss(output, target, self.label_smoothing, self.tet_weight)
 
 
-def _mixing(
-    mixup: float, cutmix: float, label_smoothing: float, num_classes: int | None
-) -> Mixup | None:
+def _mixing(mixup, cutmix, label_smoothing, num_classes, prob, switch) -> Mixup | None:
     if mixup < 0 or cutmix < 0:
         raise ValueError(f"mixup {mixup} and cutmix {cutmix} must not be negative; 0 is off")
+    for name, value in (("mix_prob", prob), ("mix_switch", switch)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} {value} must be a probability, from 0 to 1")
     if not mixup and not cutmix:
         return None
     if num_classes is None:
@@ -93,6 +108,8 @@ def _mixing(
     return Mixup(
         mixup_alpha=mixup,
         cutmix_alpha=cutmix,
+        prob=prob,
+        switch_prob=switch,
         label_smoothing=label_smoothing,
         num_classes=num_classes,
     )

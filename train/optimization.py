@@ -1,5 +1,7 @@
 """Optimizer and learning-rate schedule, both from timm's factories."""
 
+import logging
+
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers, param_groups_weight_decay
 from timm.scheduler import create_scheduler_v2
@@ -7,6 +9,8 @@ from torch import nn
 
 from ..models.registry import near_names
 from .nvidia_apex import require_nvidia_apex
+
+logger = logging.getLogger(__name__)
 
 # Relative-position tables have two axes but are biases: no weight decay, as in Swin.
 UNDECAYED = ("*relative_position_bias_table*", "*relative_position_table*", "*.absolute_pos_embed")
@@ -63,14 +67,18 @@ def build_schedule(
     warmup_fraction: float = 0.1,
     min_lr: float = 0.0,
     warmup_lr: float | None = None,
+    warmup_epochs: int = 0,
 ):
-    """Linear warm-up, then half a cosine down to `min_lr`; stepped at every update.
+    """Linear warm-up, half a cosine down to `min_lr`, then `min_lr`; stepped at every update.
 
     Args:
-        warmup_fraction: share of all steps that warm up, in [0, 1).
+        epochs: length of warm-up and cosine; what follows them is the cool-down.
+        warmup_fraction: share of all steps that warm up, in [0, 1); the cosine starts behind them.
         min_lr: learning rate at the end.
         warmup_lr: learning rate of the first step (default: a hundredth of the peak, and never
             above it).
+        warmup_epochs: above 0 the warm-up takes so many epochs instead, and the cosine runs unseen
+            meanwhile (timm's default, which published recipes mean): no peak is held.
 
     Returns: timm's scheduler; call `.step_update(updates_done)` after each update.
     """
@@ -84,15 +92,22 @@ def build_schedule(
         )
     if warmup_lr is None:
         warmup_lr = peak / 100
-    warmup = warmup_fraction * epochs
+    if warmup_epochs >= epochs:
+        logger.warning(
+            "the warm-up of %d epochs is as long as the training (%d): the learning rate never "
+            "reaches its peak; lower TRAIN.WARMUP_EPOCHS",
+            warmup_epochs,
+            epochs,
+        )
+    warmup = warmup_epochs or warmup_fraction * epochs
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched="cosine",
-        num_epochs=epochs - warmup,
+        num_epochs=epochs if warmup_epochs else epochs - warmup,
         min_lr=min_lr,
         warmup_lr=warmup_lr,
         warmup_epochs=warmup,
-        warmup_prefix=True,
+        warmup_prefix=not warmup_epochs,
         step_on_epochs=False,
         updates_per_epoch=steps_per_epoch,
     )

@@ -6,6 +6,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from ..distributed import world_size
+from ..models.direct import DirectNetwork
 
 
 def synchronise_norms_(model: nn.Module) -> nn.Module:
@@ -30,6 +31,16 @@ def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
     """
     if world_size() == 1:
         return model
+    idle = {"find_unused_parameters": _carries_unused_parameters(model)}
     if device.type == "cuda":
-        return DistributedDataParallel(synchronise_norms_(model), device_ids=[device.index])
-    return DistributedDataParallel(model)
+        return DistributedDataParallel(synchronise_norms_(model), device_ids=[device.index], **idle)
+    return DistributedDataParallel(model, **idle)
+
+
+def _carries_unused_parameters(model: nn.Module) -> bool:
+    """Whether a network keeps parameters for its checkpoints' sake that get no gradient."""
+    return any(
+        part.parameter_counts()["all"] != part.parameter_counts()["used"]
+        for part in model.modules()
+        if isinstance(part, DirectNetwork)
+    )

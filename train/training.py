@@ -18,7 +18,9 @@ from .seeding import seed_everything
 
 logger = logging.getLogger(__name__)
 
-AMP_TYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AMP_TYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16, "auto": None}
+
+SCHEDULES = ("update", "epoch")  # how often the learning rate changes
 
 
 class TrainingDivergedError(ValueError):
@@ -45,11 +47,16 @@ class Training:
         per_step: bool,
         amp: str,
         ema: float,
+        schedule: str = "update",
     ):
         if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 1:
             raise ValueError(f"epochs {epochs} must be a whole number of at least 1")
         if amp not in AMP_TYPES:
             raise ValueError(f"amp {amp!r} is unknown; known: {', '.join(AMP_TYPES)}")
+        if amp == "auto":
+            amp = "fp16" if device.type == "cuda" else "none"
+        if schedule not in SCHEDULES:
+            raise ValueError(f"schedule {schedule!r} is unknown; known: {', '.join(SCHEDULES)}")
         if amp == "fp16" and device.type != "cuda":
             raise ValueError("fp16 training needs a GPU; use bf16 or none on the CPU")
         if not 0 <= ema < 1:
@@ -62,6 +69,7 @@ class Training:
         self.loader, self.epochs, self.device, self.seed = loader, epochs, device, seed
         self.forward = data_parallel(StepLogits(model) if per_step else model, device)
         self.amp = AMP_TYPES[amp]
+        self.schedule_per_epoch = schedule == "epoch"
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
         self.averaging = ModelEmaV3(model, decay=ema, use_warmup=True) if ema else None
         self.epoch = 0
@@ -112,6 +120,7 @@ class Training:
         seed_everything(self.seed, number)
         if hasattr(self.loader, "set_epoch"):
             self.loader.set_epoch(number)
+        self.objective.start_epoch(number)
         self.model.train()
         sums = torch.zeros(4, dtype=torch.float64, device=self.device)  # images, loss, hits, hits
         steps = len(self.loader)
@@ -128,7 +137,7 @@ class Training:
             done = self.epoch * steps + step
             if self.averaging is not None:
                 self.averaging.update(self.model, step=done)
-            if step < steps:
+            if step < steps and not self.schedule_per_epoch:
                 self.schedule.step_update(done)
             if self.device.type == "cpu" or step % 50 == 0 or step == steps:
                 self._check_finite(float(sums[1]), number, step)
@@ -193,7 +202,7 @@ class Training:
     def _line(self, sums: torch.Tensor, seconds: float) -> dict:
         names = ("images", "loss", "first", "five")
         total = sum_over_processes(dict(zip(names, sums.tolist(), strict=True)))
-        mixed = self.objective.mixing is not None
+        mixed = self.objective.mixes
         return {
             "epoch": self.epoch,
             "split": "train",

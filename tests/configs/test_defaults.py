@@ -134,7 +134,7 @@ def test_bad_overrides(words, message):
     [
         ("swin_t", "unknown config 'swin_t'; did you mean swin_t_bn"),
         ("swin_x_bn.yaml", "did you mean"),
-        ("zzz", "known: mst_swin_t"),
+        ("zzz", "known: cifar10_cnn"),
         ("no/such/file.yaml", "does not exist"),
     ],
 )

@@ -36,16 +36,19 @@ WIDE = {  # name: (registry name, overrides, learning rate)
     "swin_t": ("swin_t_bn", SWIN, 1e-3),
     "swin_s": ("swin_s_bn", SWIN, 1e-3),
     "mst_swin_t": ("mst_swin_t", SWIN, 1e-3),
+    "mst_swin_t_cifar": ("mst_swin_t", {**SWIN, "dataset": "cifar"}, 1e-3),
     "resnet18": ("resnet18", {}, 1e-3),
     "resnet20": ("resnet20", {}, 2e-3),
     "resnet34": ("resnet34", {}, 1e-3),
     "vgg16": ("vgg16", {}, 1e-3),
+    "cifar10_cnn": ("cifar10_cnn", {}, 1e-3),
 }
 NARROW = {
     "swin_nano": ("swin_nano_bn", {**SWIN, "embed_dim": 24, "num_heads": (1, 2)}, 3e-3),
     "swin_t": ("swin_t_bn", NARROW_SWIN, 3e-3),
     "swin_s": ("swin_s_bn", NARROW_SWIN, 3e-3),
     "mst_swin_t": ("mst_swin_t", NARROW_SWIN, 3e-3),
+    "mst_swin_t_cifar": ("mst_swin_t", {**NARROW_SWIN, "dataset": "cifar"}, 3e-3),
     "resnet18": ("resnet18", {"widths": (16, 32, 64, 128)}, 3e-3),
     "resnet20": ("resnet20", {}, 3e-3),
     "resnet34": ("resnet34", {"widths": (16, 32, 64, 128)}, 3e-3),
@@ -54,6 +57,7 @@ NARROW = {
         {"stages": ((16, 16), (32, 32), (64,) * 3, (128,) * 3, (128,) * 3), "hidden": 256},
         3e-3,
     ),
+    "cifar10_cnn": ("cifar10_cnn", {"widths": (32, 64, 128), "hidden": 256}, 3e-3),
 }
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .clock import Timed
-from .qcfs import broadcast_threshold, quantise
+from .qcfs import TIE, broadcast_threshold, quantise
 
 
 class SpikingNeuron(Timed, nn.Module):
@@ -211,9 +211,12 @@ class STBIF(_CumulativeNeuron):
 
 
 class Multi(_CumulativeNeuron):
-    """Sends 0 or one signed power of two of levels a step: the nearest one to the distance.
+    """Sends 0 or one signed power of two of levels a step.
 
-    The power never carries the running sum out of [0, L].
+    Of the two powers around the distance in whole levels, the one nearer to the distance of the
+    membrane itself: 3 levels that are 2.8 send 2, 3 levels that are 3.2 send 4. (Always the upper one
+    at such ties settles 2 steps later on a 12-block Swin.) The power never carries the running sum
+    out of [0, L].
     """
 
     kind = "multi"
@@ -224,12 +227,15 @@ class Multi(_CumulativeNeuron):
         return [-p for p in reversed(powers)] + [0] + powers
 
     def spikes(self, distance: Tensor, tracer: Tensor) -> Tensor:
-        mantissa, exponent = torch.frexp(distance)  # |mantissa| in [1/2, 1)
+        mantissa, exponent = torch.frexp(distance)  # |mantissa| in [1/2, 1); 3/4 is half-way
         below = torch.ldexp(distance.sign(), exponent - 1)
         above = 2 * below
         reached = tracer + above
-        allowed = (reached >= 0) & (reached <= self.levels) & (mantissa.abs() >= 0.75)
-        power = torch.where(allowed, above, below)
+        membrane = (self.state["input"] / self.state["unit"]).clamp_(0, self.levels).sub_(tracer)
+        beyond = membrane.sub_(1.5 * below).mul_(below.sign()) > TIE
+        half = mantissa.abs() - 0.75
+        upper = (half > 0) | ((half == 0) & beyond)
+        power = torch.where(upper & (reached >= 0) & (reached <= self.levels), above, below)
         return torch.where(distance == 0, 0.0, power)
 
 

@@ -36,7 +36,7 @@ OURS = {  # narrow versions of all that convert; depths are the models' own unle
     "resnet18": {**RESNET, "widths": (4, 6, 8, 8)},
     "resnet34": {**RESNET, "widths": (4, 6, 8, 8)},
     "vgg16": {"img_size": 16, "in_chans": 1, "hidden": 16, "stages": ((4, 4), (6, 6), (8,) * 3)},
-    "cifar10_cnn": {"img_size": 16, "in_chans": 1},
+    "cifar10_cnn": {"img_size": 16, "in_chans": 1, "widths": (4, 6, 8), "hidden": 16},
 }
 DIRECT = ("spikingformer", "sdt", "spikingresformer", "cifar10_snn")  # spiking already
 

@@ -130,9 +130,19 @@ def test_multi_sends_the_nearest_power_of_two():
     x = torch.zeros(8, 1, 17, dtype=torch.double)
     x[0, 0] = torch.arange(17)
     counts = counts_of(neuron, run(neuron, x))[:, 0]
-    assert counts[0].tolist() == [0, 1, 2, 4, 4, 4, 8, 8, 8, 8, 8, 8, 16, 16, 16, 16, 16]
+    assert counts[0].tolist() == [0, 1, 2, 2, 4, 4, 4, 8, 8, 8, 8, 8, 8, 16, 16, 16, 16]
     assert counts.sum(0).tolist() == list(range(17))
     assert not counts[3:].any(), "three signed powers of two reach every level up to 16"
+
+
+def test_multi_settles_a_tie_by_its_membrane():
+    """3 whole levels lie between 2 and 4: the nearer one to the membrane is sent; 12 likewise."""
+    neuron = make("multi", 16.0, 16)
+    x = torch.tensor([2.7, 3.0, 3.3, 11.8, 12.2], dtype=torch.double).view(1, 1, 5)
+    assert counts_of(neuron, run(neuron, x)).flatten().tolist() == [2, 2, 4, 8, 16]
+    goal = torch.tensor([4.3, 3.8, 10.3, 9.8], dtype=torch.double).view(1, 1, 4)
+    down = torch.cat([torch.full_like(goal, 16.0), goal - 16.0])  # 12 and 6 levels from above
+    assert counts_of(neuron, run(neuron, down))[1].flatten().tolist() == [-8, -16, -4, -8]
 
 
 def test_stbif_walks_one_level_a_step():

@@ -6,6 +6,7 @@ from ..graph import Kind, Offence, UnconvertibleError, classify
 from ..graph.batch_axis import batch_offences
 from ..graph.operations import is_pointwise_activation, module_of
 from ..graph.surgery import calls
+from ..graph.tracing_errors import module_path
 from ..neurons import QCFS, ClippedReLU
 
 
@@ -88,7 +89,7 @@ def _offence(gm: fx.GraphModule, node: fx.Node, quantised: bool) -> Offence | No
         if isinstance(node.target, str)
         else getattr(node.target, "__name__", str(node.target))
     )
-    path = node.meta.get("module_path", "").split("@")[0] or "(the model itself)"
+    path = module_path(node) or "(the model itself)"
     return Offence(path, f"{name}()", node.meta.get("source"), remedy)
 
 

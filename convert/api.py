@@ -5,7 +5,8 @@ from torch import fx, nn
 
 from ..calibrate import activation_thresholds
 from ..graph import normal_form
-from ..graph.tracer import copy_model
+from ..graph.copying import copy_model
+from ..graph.image_size import guard_image_size
 from ..neurons import NEURONS, QCFS
 from ..neurons.mask import check_ratio, check_scaling
 from ..simulate import check_readout
@@ -69,6 +70,7 @@ def insert_qcfs(
 def _finish(gm: fx.GraphModule, model: nn.Module) -> fx.GraphModule:
     gm.delete_all_unused_submodules()
     _keep_image_shape(gm)
+    guard_image_size(gm)
     gm.train(model.training)
     return gm
 

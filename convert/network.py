@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..graph import Domain
+from ..graph.image_size import check_image_size
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
 from ..simulate import Executor, Readout, Recording, check_readout
 from .audit import Report, build_report
@@ -224,16 +225,8 @@ class SpikingNetwork(nn.Module):
                 f"images of shape {tuple(images.shape)} must be a batch "
                 f"[B, {', '.join(map(str, made_for))}]"
             )
-        if (
-            self.network.meta.get("fixed_image_size")
-            and made_for
-            and tuple(images.shape[1:]) != tuple(made_for)
-        ):
-            raise ValueError(
-                f"images of size {tuple(images.shape[1:])} were given to a network that was traced "
-                f"for {tuple(made_for)} and whose control flow depends on the size; convert it "
-                "again with example_inputs of the new size"
-            )
+        if self.network.meta.get("fixed_image_size") and made_for:
+            check_image_size(images, made_for)
 
     def _chunk(self, images: Tensor, chunk: int | None) -> int:
         if any(recording.single_steps for recording in self._recordings):

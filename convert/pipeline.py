@@ -8,7 +8,7 @@ from torch import fx
 
 from ..graph.normal_form import weight_functions_to_modules
 from ..graph.surgery import drop_unused
-from .passes.constants import fold_constants
+from .passes.constants import copy_borrowed_tensors, fold_constants
 from .passes.domains import assign_domains
 from .passes.inactive import remove_inactive
 from .passes.masks import masks_to_seeded
@@ -25,6 +25,7 @@ def conversion_passes(
     """From a QCFS network in normal form to the graph of a spiking network."""
     return [
         bake_reparametrisations,
+        copy_borrowed_tensors,
         fold_constants,
         weight_functions_to_modules,
         remove_inactive,

@@ -9,10 +9,11 @@ from torch import fx, nn
 
 from .errors import Offence
 from .operations import Kind, classify, creates, function_name, module_of, reads_size
+from .tracing_errors import module_path
 
 _REDUCING = set(
     """mean sum softmax log_softmax softmin amax amin max min argmax norm var std var_mean
-logsumexp cumsum normalize sort topk prod median""".split()
+logsumexp cumsum cumprod normalize sort topk prod median std_mean cosine_similarity""".split()
 )
 _MOVING = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t"}
 _CUTTING = {
@@ -44,7 +45,7 @@ def batch_offences(gm: fx.GraphModule) -> list[Offence]:
             path = (
                 node.target
                 if node.op == "call_module"
-                else node.meta.get("module_path", "").split("@")[0] or "(the model itself)"
+                else module_path(node) or "(the model itself)"
             )
             what = (
                 type(module_of(gm, node)).__name__
@@ -165,6 +166,7 @@ def _along(node: fx.Node, name: str, axis: int, rank: int | None) -> int:
         "split_with_sizes": 2,
         "norm": 2,
         "normalize": 2,
+        "cosine_similarity": 2,
         "topk": 2,
         "repeat_interleave": 2,
     }.get(name, 1)
@@ -179,8 +181,8 @@ def _along(node: fx.Node, name: str, axis: int, rank: int | None) -> int:
         "split_with_sizes",
     ):
         axes = [0]
-    if axes is None and name in ("normalize", "topk", "sort"):
-        axes = [1 if name == "normalize" else 99]
+    if axes is None and name in ("normalize", "cosine_similarity", "topk", "sort"):
+        axes = [1 if name in ("normalize", "cosine_similarity") else 99]
     if axes is None:
         if name in ("max", "min") and len(node.all_input_nodes) > 1:
             return axis
@@ -191,7 +193,7 @@ def _along(node: fx.Node, name: str, axis: int, rank: int | None) -> int:
         name in _CUTTING
         or name.startswith(("cat", "conc"))
         or "softm" in name
-        or name in ("log_softmax", "cumsum", "normalize", "sort", "topk")
+        or name in ("log_softmax", "cumsum", "cumprod", "normalize", "sort", "topk")
         or node.kwargs.get("keepdim")
         or (
             name in ("mean", "sum", "amax", "amin", "var", "std")

@@ -13,54 +13,23 @@ from torch import fx, nn
 
 from ..neurons import QCFS, ClippedReLU
 from .errors import Offence, UnconvertibleError
+from .image_size import check_image_size
 from .operations import DROPOUTS, function_name, module_of
+from .spelling import attributes_to_calls, fused_to_sums, plain_arguments
 from .surgery import add_module, attribute, call_module_after, calls, finish, set_module
 from .tracer import copy_model, trace
+from .tracing_errors import module_path
 
 log = logging.getLogger(__name__)
 
-
-# Which operand `alpha` multiplies.
-_ALPHA_SCALES = {"add": 1, "sub": 1, "add_": 1, "sub_": 1, "subtract": 1, "rsub": 0}
-
-
-def plain_arguments(gm: fx.GraphModule) -> int:
-    """input= and other= come first and second; x + alpha * y is written as a product and a sum."""
-    changed = 0
-    for node in list(gm.graph.nodes):
-        if node.op == "call_module" and not node.args and node.kwargs:
-            first, *rest = node.kwargs.values()
-            node.args, node.kwargs = (first, *rest), {}
-            changed += 1
-        if node.op not in ("call_function", "call_method"):
-            continue
-        for key in ("input", "tensors", "other", "mat2"):
-            if key in node.kwargs:
-                kwargs = dict(node.kwargs)
-                node.args, node.kwargs = (*node.args, kwargs.pop(key)), kwargs
-                changed += 1
-        alpha = node.kwargs.get("alpha", 1)
-        if alpha != 1 and function_name(node) in _ALPHA_SCALES:
-            place = _ALPHA_SCALES[function_name(node)]
-            operands = list(node.args)
-            if isinstance(operands[place], fx.Node):
-                with gm.graph.inserting_before(node):
-                    scaled = gm.graph.call_function(torch.mul, (operands[place], alpha))
-                scaled.meta = dict(operands[place].meta)
-            else:
-                scaled = operands[place] * alpha
-            operands[place] = scaled
-            node.args = tuple(operands)
-            node.kwargs = {k: v for k, v in node.kwargs.items() if k != "alpha"}
-            changed += 1
-    return finish(gm, changed)
+ASSERTIONS = (torch._assert, torch._assert_async, check_image_size)  # held for the example
 
 
 def drop_assertions(gm: fx.GraphModule) -> int:
-    """torch._assert and what only it reads: it held for the example, and has no numbers to give."""
+    """torch._assert, our own check of the image size, and what only they read."""
     changed = 0
     for node in list(gm.graph.nodes):
-        if node.op == "call_function" and node.target in (torch._assert, torch._assert_async):
+        if node.op == "call_function" and node.target in ASSERTIONS:
             gm.graph.erase_node(node)
             changed += 1
     if changed:
@@ -146,7 +115,7 @@ def _check_aliases(gm: fx.GraphModule, node: fx.Node, order: dict[fx.Node, int])
             if order[user] > order[node] and user not in family:
                 gm.meta.setdefault("offences", []).append(
                     Offence(
-                        node.meta.get("module_path", "").split("@")[0] or str(node.target),
+                        module_path(node) or str(node.target),
                         "changes a tensor in place of which another view is read later",
                         node.meta.get("source"),
                         "write it without in-place operations",
@@ -199,7 +168,7 @@ def functions_to_modules(gm: fx.GraphModule) -> int:
         module = FUNCTIONS[name](node) if name in FUNCTIONS else None
         if module is None:
             continue
-        path = node.meta.get("module_path", "").split("@")[0]
+        path = module_path(node)
         kind = "dropout" if isinstance(module, nn.Dropout) else name.rstrip("_")
         node.target = add_module(gm, f"{path}.{kind}" if path else kind, module)
         node.op, node.args, node.kwargs = (
@@ -223,7 +192,7 @@ def weight_functions_to_modules(gm: fx.GraphModule) -> int:
         module = (_norm_module if name == "batch_norm" else _weight_module)(gm, node, name)
         if module is None:
             continue
-        path = node.meta.get("module_path", "").split("@")[0]
+        path = module_path(node)
         node.target = add_module(gm, f"{path}.{name}" if path else name, module)
         node.op, node.kwargs = "call_module", {}
         node.args = (node.args[0],)
@@ -330,8 +299,10 @@ def normal_form(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.Gr
     gm = trace(model, leaf_modules, example_inputs)
     steps = [
         drop_assertions,
+        attributes_to_calls,
         plain_arguments,
         in_place_to_plain,
+        fused_to_sums,
         functions_to_modules,
         split_fused_norms,
         lambda g: split_shared_activations(g, (nn.ReLU, nn.Hardtanh, QCFS, ClippedReLU)),

@@ -186,18 +186,19 @@ cumsum rot90 tril triu diagonal alpha_dropout dropout dropout1d dropout2d dropou
 feature_dropout broadcast_to view_as reshape_as positive conv1d conv2d conv3d linear
 conv_transpose1d conv_transpose2d conv_transpose3d stochastic_depth drop_path""".split()
 _ADDITIVE = "add sub iadd isub subtract add_ sub_ rsub".split()
-_PRODUCT = """mul imul multiply mul_ matmul bmm mm einsum div truediv itruediv div_ divide
+_PRODUCT = """mul imul multiply mul_ matmul bmm mm mv einsum div truediv itruediv div_ divide
 true_divide""".split()
 _NONLINEAR = """softmax log_softmax max_pool1d max_pool2d max_pool3d adaptive_max_pool1d
 adaptive_max_pool2d adaptive_max_pool3d layer_norm group_norm instance_norm local_response_norm
 rms_norm normalize sigmoid hardsigmoid exp log sqrt rsqrt pow ipow square abs max amax min amin
 maximum minimum scaled_dot_product_attention var std var_mean norm reciprocal masked_fill
 masked_fill_ where logsumexp lp_pool2d topk argmax sort batch_norm clamp clamp_ clip hardtanh
-clamp_max softmin""".split()
+clamp_max softmin sin cos invert bitwise_not logical_not logical_and logical_or prod cumprod log1p
+expm1 log2 log10 exp2 cdist cosine_similarity std_mean""".split()
 _REFUSED = """leaky_relu prelu rrelu gelu silu mish elu celu selu hardswish tanh softplus softsign
 logsigmoid glu threshold leaky_relu_ elu_ silu_ tanh_ sign round floor ceil heaviside""".split()
 _SIZE = """size dim numel eq ne lt le gt ge floordiv mod is_ not_ and_ or_ _assert _assert_scalar
-int len min max""".split()
+int sym_int len min max""".split()
 
 _NAMED = (
     [(n, Kind.LINEAR) for n in _LINEAR]

@@ -6,211 +6,32 @@ is good for the example's image size only and says so in `graph_module.meta["fix
 """
 
 import contextlib
-import copy
 import difflib
-import dis
+import functools
 import inspect
-import linecache
 import logging
-import math
-import operator
-import traceback
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._pytree import tree_leaves
 
 from ..neurons import QCFS, ClippedReLU, SpikeMask
-from .errors import Offence, UnconvertibleError
+from .copying import about, copy_model
+from .errors import UnconvertibleError
+from .examples import Example, guess_example, like_weights, usual_image
+from .image_size import check_image_size
+from .patching import factories_see_proxies, int_sees_proxies
+from .proxies import Value
+from .sizes import depends_on_image, only_from_sizes
+from .tracing_errors import (
+    FAILURES,
+    BatchDecides,
+    CannotFollow,
+    NeedsExample,
+    explain,
+    user_frame,
+)
 
 log = logging.getLogger(__name__)
-
-_FRAMEWORK = ("/torch/", "/spikeswap/graph/", __file__)
-
-
-class _Value(fx.Proxy):
-    """A proxy that can be asked for a number, when the tracer knows an example of it."""
-
-    def __bool__(self):
-        return bool(self.tracer.number(self))
-
-    def __int__(self):
-        return int(self.tracer.number(self))
-
-    def __index__(self):
-        return operator.index(self.tracer.number(self))
-
-    def __float__(self):
-        return float(self.tracer.number(self))
-
-    def __ceil__(self):
-        return math.ceil(self.tracer.number(self))
-
-    def __floor__(self):
-        return math.floor(self.tracer.number(self))
-
-    def __round__(self, digits=None):
-        return round(self.tracer.number(self), digits)
-
-    def __len__(self):
-        return len(self.tracer.known(self))
-
-    def __iter__(self):
-        known = self.tracer.known(self, missing=None)
-        if (
-            isinstance(known, torch.Tensor)
-            and known.dim()
-            and not (known.shape[0] == len(self.tracer.example) and _depends_on_image(self.node))
-        ):
-            return iter([self[i] for i in range(len(known))])
-        if isinstance(known, (tuple, list, torch.Size)):
-            return iter([self[i] for i in range(len(known))])
-        frame = inspect.currentframe().f_back
-        at = next(
-            (i for i in dis.get_instructions(frame.f_code) if i.offset == frame.f_lasti), None
-        )
-        if at is not None and at.opname == "UNPACK_SEQUENCE":  # a, b = x.shape
-            return iter([self[i] for i in range(at.argval)])
-        return super().__iter__()
-
-    def __getattr__(self, name):
-        return _ValueAttribute(self, name)
-
-    def __iadd__(self, other):
-        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
-
-    def __isub__(self, other):
-        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
-
-    def __imul__(self, other):
-        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
-
-    def __itruediv__(self, other):
-        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
-
-
-class _ValueAttribute(_Value):
-    """x.name: a method if it is called, else a node of its own."""
-
-    def __init__(self, root: fx.Proxy, name: str):
-        self.root, self.attribute, self.tracer = root, name, root.tracer
-        self._node: fx.Node | None = None
-
-    @property
-    def node(self) -> fx.Node:
-        if self._node is None:
-            self._node = self.tracer.create_proxy(
-                "call_function", getattr, (self.root, self.attribute), {}
-            ).node
-        return self._node
-
-    def __call__(self, *args, **kwargs):
-        return self.tracer.create_proxy("call_method", self.attribute, (self.root, *args), kwargs)
-
-
-class ShapeTracer(fx.Tracer):
-    """Traces a model that is in eval mode; see the module's docstring.
-
-    Args:
-        leaf_modules: types or names of modules that are not looked into.
-        example: image batch [B, C, H, W] on the model's device, or None.
-    """
-
-    proxy_buffer_attributes = True
-
-    def __init__(self, leaf_modules=(), example: torch.Tensor | None = None):
-        super().__init__(param_shapes_constant=False)
-        self.leaf_types = tuple(m for m in leaf_modules if isinstance(m, type))
-        self.leaf_names = {m for m in leaf_modules if isinstance(m, str)}
-        self.user_leaves: set[str] = set()
-        self.fake = FakeTensorMode(allow_non_fake_inputs=True)  # shapes without memory or work
-        self.example = None if example is None else self.fake.from_tensor(example)
-        self.values: dict[fx.Node, object] = {}
-        self.fixed_image_size = False
-        self._running = False  # an example is being computed: nothing is traced
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        if isinstance(module, self.leaf_types) or name in self.leaf_names:
-            self.user_leaves.add(name)
-            return True
-        if isinstance(module, (QCFS, ClippedReLU, SpikeMask, *LEAF_TYPES)):
-            return True
-        if type(module).__name__ in LEAF_NAMES:
-            return True
-        return super().is_leaf_module(module, name)
-
-    def call_module(self, m, forward, args, kwargs):
-        return (
-            forward(*args, **kwargs)
-            if self._running
-            else super().call_module(m, forward, args, kwargs)
-        )
-
-    def getattr(self, attr, attr_val, parameter_proxy_cache):
-        return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Value(node, self)
-
-    def create_node(self, kind, target, args, kwargs, name=None, type_expr=None):
-        node = super().create_node(kind, target, args, kwargs, name, type_expr)
-        frame = _user_frame()
-        if frame is not None:
-            node.meta["source"] = frame
-        node.meta["module_path"] = next(reversed(self.module_stack), "")
-        if self.example is not None:
-            self._running = True
-            try:
-                self._remember(node)
-            finally:
-                self._running = False
-        return node
-
-    def _remember(self, node: fx.Node) -> None:
-        try:
-            known = fx.node.map_arg((node.args, node.kwargs), lambda n: self.values[n])
-        except KeyError:
-            return  # depends on something that has no example
-        args, kwargs = known
-        shapes_only = any(isinstance(value, FakeTensor) for value in tree_leaves(known))
-        with torch.no_grad(), self.fake if shapes_only else contextlib.nullcontext():
-            if node.op == "placeholder":
-                if not any(n.op == "placeholder" for n in self.values):
-                    self.values[node] = self.example
-            elif node.op == "get_attr":
-                self.values[node] = operator.attrgetter(node.target)(self.root)
-            elif node.op == "call_module":
-                self.values[node] = self.root.get_submodule(node.target)(*args, **kwargs)
-            elif node.op == "call_function":
-                self.values[node] = node.target(*args, **kwargs)
-            elif node.op == "call_method":
-                self.values[node] = getattr(args[0], node.target)(*args[1:], **kwargs)
-        if isinstance(self.values.get(node), torch.Tensor):
-            node.meta["shape"] = tuple(self.values[node].shape)
-
-    def known(self, proxy: fx.Proxy, missing=...):
-        """The example's value of a proxy."""
-        if proxy.node in self.values:
-            return self.values[proxy.node]
-        if missing is not ...:
-            return missing
-        raise fx.proxy.TraceError("the number of an image is asked for while the graph is traced")
-
-    def number(self, proxy: fx.Proxy):
-        """A size or a comparison of sizes as a Python number; values of pixels are refused."""
-        value = self.known(proxy)
-        if isinstance(value, torch.Tensor) and not _only_from_sizes(proxy.node):
-            raise fx.proxy.TraceError("control flow depends on the values of a tensor")
-        if _depends_on_batch(proxy.node):
-            raise fx.proxy.TraceError(
-                "the batch size is turned into a number; use -1 for the batch "
-                "axis, as in view(-1, ...)"
-            )
-        if not _asks_rank_only(proxy.node):
-            self.fixed_image_size = True
-        return value
-
 
 # Modules that hide control flow or state and that the passes know as a whole.
 LEAF_NAMES = {
@@ -227,126 +48,134 @@ LEAF_NAMES = {
 LEAF_TYPES: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
 
 
-def _only_from_sizes(node: fx.Node) -> bool:
-    if node.op in ("placeholder", "call_module"):
-        return False
-    return all(
-        _only_from_sizes(n) or n.op == "get_attr" or _is_size(n) for n in node.all_input_nodes
-    )
+class ShapeTracer(fx.Tracer):
+    """Traces a model that is in eval mode; see the module's docstring.
 
-
-def _is_size(node: fx.Node) -> bool:
-    return node.target in ("size", "dim", "numel") or (
-        node.target is getattr and node.args[1] in ("shape", "ndim")
-    )
-
-
-def _depends_on_batch(node: fx.Node) -> bool:
-    """Whether a number comes from the size of axis 0 of something that depends on the image."""
-    if _is_size(node):
-        if not _depends_on_image(node.args[0]):
-            return False
-        return node.target == "numel" or (
-            node.target == "size" and len(node.args) > 1 and node.args[1] == 0
-        )
-    if node.target is operator.getitem and _is_size(node.args[0]):
-        tensor = node.args[0].args[0]
-        return node.args[1] == 0 and _depends_on_image(tensor)
-    return any(_depends_on_batch(n) for n in node.all_input_nodes)
-
-
-def _asks_rank_only(node: fx.Node) -> bool:
-    if _is_size(node):
-        return node.target == "dim" or (node.target is getattr and node.args[1] == "ndim")
-    return all(map(_asks_rank_only, node.all_input_nodes)) and bool(node.all_input_nodes)
-
-
-def _depends_on_image(node: fx.Node) -> bool:
-    return node.op == "placeholder" or any(map(_depends_on_image, node.all_input_nodes))
-
-
-def _user_frame() -> tuple[str, int] | None:
-    """File and line, in the user's model, of the operation that is being traced."""
-    for frame in traceback.StackSummary.extract(traceback.walk_stack(None), lookup_lines=False):
-        if not any(part in frame.filename for part in _FRAMEWORK) and frame.name != "<module>":
-            return frame.filename, frame.lineno
-    return None
-
-
-def about(model: nn.Module) -> dict:
-    """What a model says of itself: mask_sites, img_size, in_chans, num_classes, model_name.
-
-    It travels in the `meta` of a GraphModule, which deep copies keep (attributes they do not).
+    Args:
+        leaf_modules: types or names of modules that are not looked into.
+        example: image batch [B, C, H, W] on the model's device, or None.
+        int_spaces: globals of files in which int() of a batch size stays a node.
     """
-    if isinstance(model, fx.GraphModule) and "about" in model.meta:
-        return model.meta["about"]
-    names = ("mask_sites", "img_size", "in_chans", "num_classes", "model_name")
-    return {
-        name: getattr(model, name)
-        for name in names
-        if isinstance(getattr(model, name, None), (int, str, list, tuple))
-    }
 
+    proxy_buffer_attributes = True
 
-def guess_example(model: nn.Module) -> torch.Tensor | None:
-    """One image of the size that the model was made for, if it says so, else None."""
-    size = None
-    if isinstance(model, fx.GraphModule) and model.meta.get("image_shape"):
-        return _like(model, torch.zeros(1, *model.meta["image_shape"]))
-    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
-    if isinstance(config, dict) and config.get("input_size"):
-        size = tuple(config["input_size"])
-    elif {"img_size", "in_chans"} <= about(model).keys():
-        known = about(model)
-        size = (known["in_chans"], known["img_size"], known["img_size"])
-    if size is None:
-        return None
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is not None and config:
-        size = (first.in_channels, *size[1:])
-    return _like(model, torch.zeros(1, *size))
+    def __init__(self, leaf_modules=(), example: torch.Tensor | None = None, int_spaces=()):
+        super().__init__(param_shapes_constant=False)
+        self.leaf_types = tuple(m for m in leaf_modules if isinstance(m, type))
+        self.leaf_names = {m for m in leaf_modules if isinstance(m, str)}
+        self.user_leaves: set[str] = set()
+        self.images, self.int_spaces = example, int_spaces
+        self.example: Example | None = None
+        self.fixed_image_size = False
+        self._variants: dict[bool, Example] = {}
+        self._running = False  # an example is being computed: nothing is traced
 
+    def trace(self, root, concrete_args=None):
+        if self.images is not None:
+            self.example = Example(self.images, root)
+        with factories_see_proxies(), int_sees_proxies(self.int_spaces):
+            return super().trace(root, concrete_args)
 
-def _check_leaves(model: nn.Module, leaf_modules) -> None:
-    if isinstance(leaf_modules, (str, nn.Module)):
-        raise ValueError(f"leaf_modules {leaf_modules!r} must be a list of types, modules or names")
-    names = dict(model.named_modules())
-    for leaf in leaf_modules:
-        if isinstance(leaf, str) and leaf not in names:
-            near = difflib.get_close_matches(leaf, names, n=3)
-            raise ValueError(
-                f"leaf module {leaf!r} is no module of the network; "
-                f"{'did you mean' if near else 'modules are'} "
-                f"{', '.join(near or list(names)[1:8])}?"
+    def create_args_for_root(self, root_fn, is_module, concrete_args=None):
+        """One input for each argument of forward that must be given, the images first of all."""
+        _, *parameters = inspect.signature(root_fn).parameters.values()
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        names = [p.name for i, p in enumerate(named) if i == 0 or p.default is p.empty]
+        others = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+        inputs = [self.create_proxy("placeholder", n, (), {}) for n in names or ["images"]]
+        given = {name: self.create_proxy("placeholder", name, (), {}) for name in others}
+        return functools.partial(root_fn, **given), [self.root, *inputs]
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        if isinstance(module, self.leaf_types) or name in self.leaf_names:
+            self.user_leaves.add(name)
+            return True
+        if isinstance(module, (QCFS, ClippedReLU, SpikeMask, *LEAF_TYPES)):
+            return True
+        if type(module).__name__ in LEAF_NAMES:
+            return True
+        return super().is_leaf_module(module, name)
+
+    def call_module(self, m, forward, args, kwargs):
+        if self._running:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr, attr_val, parameter_proxy_cache):
+        if self._running:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return Value(node, self)
+
+    def create_node(self, kind, target, args, kwargs, name=None, type_expr=None):
+        node = super().create_node(kind, target, args, kwargs, name, type_expr)
+        frame = user_frame()
+        if frame is not None:
+            node.meta["source"] = frame
+        node.meta["module_path"] = next(reversed(self.module_stack), "")
+        if self.example is not None:
+            with self._computing():
+                self.example.follow(node)
+            value = self.example.values.get(node)
+            if isinstance(value, torch.Tensor):
+                node.meta["shape"] = tuple(value.shape)
+        return node
+
+    @contextlib.contextmanager
+    def _computing(self):
+        self._running = True
+        try:
+            yield
+        finally:
+            self._running = False
+
+    # -- questions of the proxies ------------------------------------------------------------
+
+    def known(self, proxy: fx.Proxy, missing=...):
+        """The example's value of a proxy."""
+        if self.example is not None and proxy.node in self.example.values:
+            return self.example.values[proxy.node]
+        if missing is not ...:
+            return missing
+        raise NeedsExample
+
+    def number(self, proxy: fx.Proxy):
+        """A size or a comparison of sizes as a Python number; values of pixels are refused."""
+        value = self.known(proxy)
+        if isinstance(value, torch.Tensor) and not only_from_sizes(proxy.node):
+            raise CannotFollow(
+                "control flow depends on the values of a tensor",
+                "rewrite the line without a decision on tensor values",
             )
+        self._ask(proxy.node, lambda example: example.sizes(proxy.node))
+        return value
 
+    def length(self, proxy: fx.Proxy) -> int:
+        """len() of a shape, of a tuple of tensors or of a tensor."""
+        value = self.known(proxy)
+        if isinstance(value, torch.Size):  # its rank
+            return len(value)
+        self._ask(proxy.node, lambda example: example.length(proxy.node))
+        return len(value)
 
-def copy_model(model: nn.Module) -> nn.Module:
-    """A deep copy without the user's hooks, also of a model that weight norm left tensors in."""
-    computed = {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in module.__dict__.values()
-        if isinstance(value, torch.Tensor) and not value.is_leaf
-    }
-    model = copy.deepcopy(model, computed)
-    remove_hooks(model)
-    return model
+    def _ask(self, node: fx.Node, answer) -> None:
+        """Note what an answer depends on; the number of images must not decide it."""
+        if not depends_on_image(node):
+            return
+        here = answer(self.example)
+        if answer(self._variant(larger_image=False)) != here:
+            raise BatchDecides
+        if answer(self._variant(larger_image=True)) != here:
+            self.fixed_image_size = True
 
-
-def remove_hooks(model: nn.Module) -> None:
-    """Take the user's forward and backward hooks off a copy; they would see proxies."""
-    for module in model.modules():
-        for hooks in (module._forward_hooks, module._backward_hooks, module._backward_pre_hooks):
-            hooks.clear()
-        for key, hook in list(module._forward_pre_hooks.items()):
-            if type(hook).__name__ not in ("WeightNorm", "SpectralNorm"):
-                del module._forward_pre_hooks[key]
-
-
-def _like(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
-    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
-    return example if weight is None else example.to(weight.device, weight.dtype)
+    def _variant(self, larger_image: bool) -> Example:
+        if larger_image not in self._variants:
+            self._variants[larger_image] = self.example.variant(larger_image)
+        with self._computing():
+            self._variants[larger_image].catch_up(self.graph.nodes)
+        return self._variants[larger_image]
 
 
 def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphModule:
@@ -361,40 +190,23 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         model = model.module
     training = model.training
-    _check_leaves(model, leaf_modules)
-    leaf_names = [
-        name
-        for name, module in model.named_modules()
-        if any(module is leaf for leaf in leaf_modules)
-    ]
-    leaf_modules = [leaf for leaf in leaf_modules if not isinstance(leaf, nn.Module)] + leaf_names
+    leaf_modules = _leaves(model, leaf_modules)
     model = copy_model(model).eval()
-    if isinstance(example_inputs, (tuple, list)):
-        example_inputs = example_inputs[0]
-    if example_inputs is not None and not isinstance(example_inputs, torch.Tensor):
-        raise ValueError(
-            f"example_inputs is a {type(example_inputs).__name__}; give one batch of "
-            "images as a tensor [B, C, H, W]"
-        )
-    if example_inputs is not None:
-        examples = [_like(model, example_inputs[:2].detach())]
+    given = _given_example(model, example_inputs)
+    if given is not None:
+        examples = [given]
     else:
-        examples = [e for e in (guess_example(model),) if e is not None] + [None, _usual_image]
-    example, tracer, graph = _first_that_traces(model, leaf_modules, examples)
-    guessed = (
-        examples[-1] is _usual_image
-        and len(examples) > 1
-        and example is not None
-        and not any(example is e for e in examples)
-    )
-    meta = {key: node.meta for key, node in ((n.name, n) for n in graph.nodes)}
+        examples = [e for e in (guess_example(model),) if e is not None] + [None, usual_image]
+    example, tracer, graph = _first_that_traces(model, leaf_modules, examples, given is not None)
+    fallback = example is not None and not any(example is e for e in examples)
+    meta = {node.name: node.meta for node in graph.nodes}
     module = fx.GraphModule(model, graph, type(model).__name__)
     for node in module.graph.nodes:
         node.meta.update(meta.get(node.name, {}))
-    if guessed and tracer.fixed_image_size:
+    if fallback and tracer.fixed_image_size:
         module.meta["image_shape"] = tuple(example.shape[1:])
     module.meta.update(
-        example=None if guessed else example,
+        example=None if fallback else example,
         fixed_image_size=tracer.fixed_image_size,
         training=training,
         leaves=frozenset(tracer.user_leaves),
@@ -406,67 +218,57 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     return module
 
 
-def _first_that_traces(model: nn.Module, leaf_modules, examples: list):
+def _leaves(model: nn.Module, leaf_modules) -> list:
+    """The user's leaf modules as types and names, or ValueError for a name that is none."""
+    if isinstance(leaf_modules, (str, type, nn.Module)):
+        raise ValueError(f"leaf_modules {leaf_modules!r} must be a list of types, modules or names")
+    names = dict(model.named_modules())
+    for leaf in leaf_modules:
+        if isinstance(leaf, str) and leaf not in names:
+            near = difflib.get_close_matches(leaf, names, n=3)
+            raise ValueError(
+                f"leaf module {leaf!r} is no module of the network; "
+                f"{'did you mean' if near else 'modules are'} "
+                f"{', '.join(near or list(names)[1:8])}?"
+            )
+    instances = [name for name, m in names.items() if any(m is leaf for leaf in leaf_modules)]
+    return [leaf for leaf in leaf_modules if not isinstance(leaf, nn.Module)] + instances
+
+
+def _given_example(model: nn.Module, example_inputs) -> torch.Tensor | None:
+    if isinstance(example_inputs, (tuple, list)) and example_inputs:
+        example_inputs = example_inputs[0]
+    if example_inputs is None:
+        return None
+    if not isinstance(example_inputs, torch.Tensor):
+        raise ValueError(
+            f"example_inputs is a {type(example_inputs).__name__}; give one batch of "
+            "images as a tensor [B, C, H, W]"
+        )
+    if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
+        check_image_size(example_inputs, model.meta.get("image_shape") or example_inputs.shape[1:])
+    return like_weights(model, example_inputs[:2].detach())
+
+
+def _first_that_traces(model: nn.Module, leaf_modules, examples: list, given: bool):
     """(example, tracer, graph) of the first example that works; the first failure otherwise."""
     failure = None
-    for example in examples:
+    int_spaces: list[dict] = []
+    tries = list(examples)
+    while tries:
+        example = tries.pop(0)
         example = example(model) if callable(example) else example
-        tracer = ShapeTracer(leaf_modules, example)
+        tracer = ShapeTracer(leaf_modules, example, int_spaces)
         try:
             with torch.no_grad():
                 return example, tracer, tracer.trace(model)
         except UnconvertibleError:
             raise
-        except (
-            fx.proxy.TraceError,
-            TypeError,
-            ValueError,
-            RuntimeError,
-            AttributeError,
-            NameError,
-            LookupError,
-            NotImplementedError,
-            AssertionError,
-        ) as error:
-            failure = failure or (_explain(error, tracer, given=len(examples) == 1), error)
+        except FAILURES as error:
+            space = getattr(error, "space", None)
+            if space is not None and not any(space is known for known in int_spaces):
+                int_spaces.append(space)
+                tries.insert(0, example)
+            elif failure is None or isinstance(failure[1], NeedsExample):
+                failure = (explain(error, tracer.module_stack, given), error)
     raise failure[0] from failure[1]
-
-
-def _usual_image(model: nn.Module) -> torch.Tensor | None:
-    """224 x 224, for a network that says nothing of its size and whose control flow asks for it."""
-    first = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
-    if not isinstance(first, nn.Conv2d):
-        return None
-    return _like(model, torch.zeros(1, first.in_channels, 224, 224))
-
-
-def _explain(error: Exception, tracer: ShapeTracer, given: bool) -> UnconvertibleError:
-    """A tracing failure in the user's terms."""
-    frames = [
-        f
-        for f in traceback.extract_tb(error.__traceback__)
-        if not any(part in f.filename for part in _FRAMEWORK)
-    ]
-    path = next(reversed(tracer.module_stack), "") if tracer.module_stack else ""
-    place = frames[-1] if frames else None
-    line = linecache.getline(place.filename, place.lineno).strip() if place else ""
-    if not given:
-        remedy = (
-            "give example_inputs=images, so that control flow on shapes can be followed, or "
-            f"mark the module as a leaf: leaf_modules=[{path.split('@')[0]!r}]"
-        )
-    else:
-        remedy = (
-            f"rewrite the line without a decision on tensor values, or mark the module as a "
-            f"leaf: leaf_modules=[{path.split('@')[0]!r}]"
-        )
-    return UnconvertibleError(
-        [
-            Offence(
-                path.split("@")[0] or "(the model itself)",
-                f"cannot be traced: {str(error) or type(error).__name__}; line: {line}",
-                (place.filename, place.lineno) if place else None,
-                remedy,
-            )
-        ]
-    )

@@ -1,4 +1,4 @@
-"""Pass: what depends on no image (position biases, standardised weights) is computed once, now."""
+"""Passes: what depends on no image (position biases, standardised weights) is computed once, now."""
 
 import operator
 
@@ -6,6 +6,24 @@ import torch
 from torch import fx
 
 from ...graph.surgery import add_buffer, attribute, finish
+
+
+def copy_borrowed_tensors(gm: fx.GraphModule) -> int:
+    """A weight that the graph reads beside a call of its module becomes a buffer of its own.
+
+    Later passes change weights and biases of modules; `x * self.norm.weight` means the old ones.
+    """
+    called = {node.target for node in gm.graph.nodes if node.op == "call_module"}
+    copies: dict[str, str] = {}
+    for node in gm.graph.nodes:
+        owner, _, _ = str(node.target).rpartition(".")
+        if node.op != "get_attr" or owner not in called:
+            continue
+        if node.target not in copies:
+            value = attribute(gm, node.target).detach().clone()
+            copies[node.target] = add_buffer(gm, f"{node.name}_value", value)
+        node.target = copies[node.target]
+    return finish(gm, len(copies))
 
 
 def fold_constants(gm: fx.GraphModule) -> int:

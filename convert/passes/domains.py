@@ -212,6 +212,8 @@ class _Assignment:
 
     def new(self, node: fx.Node, domain: Domain) -> fx.Node:
         node.meta["domain"] = domain
+        for source in node.all_input_nodes:
+            _same_place(node, source)
         self.inserted += 1
         return node
 
@@ -254,6 +256,13 @@ class _Assignment:
             self.inserted += 1
             self.made[key] = copy
         return self.made[key]
+
+
+def _same_place(node: fx.Node, source: fx.Node) -> None:
+    """What is inserted behind a node lies where that lies in the user's model."""
+    for key in ("module_path", "source"):
+        if key in source.meta:
+            node.meta.setdefault(key, source.meta[key])
 
 
 def _flat(values) -> list:

@@ -22,7 +22,9 @@ def relus_to_qcfs(
     """
     found = [(n, m) for n, m in calls(gm, nn.ReLU, nn.Hardtanh) if relu_bound(m) is not None]
     if thresholds is not None:
-        _check_names(thresholds, [node.target for node, _ in found])
+        _check_names(
+            thresholds, [node.target for node, _ in found], bool(gm.meta.get("fixed_image_size"))
+        )
     for node, module in found:
         axis = channel_axis(gm, node.args[0])
         value = threshold if thresholds is None else thresholds[node.target]
@@ -39,7 +41,7 @@ def _weight_of(gm: fx.GraphModule) -> torch.Tensor:
     return next(p for p in gm.parameters() if p.is_floating_point())
 
 
-def _check_names(thresholds: dict, sites: list[str]) -> None:
+def _check_names(thresholds: dict, sites: list[str], size_matters: bool) -> None:
     if not isinstance(thresholds, dict):
         raise ValueError(
             f"thresholds is a {type(thresholds).__name__}; give {{site: tensor}} from "
@@ -53,6 +55,7 @@ def _check_names(thresholds: dict, sites: list[str]) -> None:
             f"thresholds do not fit the network's sites: missing {missing[:5]}, unknown "
             f"{unknown[:5]}{f', did you mean {near}?' if unknown and near else ''}; make them with "
             "activation_thresholds(model, loader) of the same model"
+            f"{', and give example_inputs=images of the same size' if size_matters else ''}"
         )
 
 

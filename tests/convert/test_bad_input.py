@@ -327,6 +327,16 @@ def test_a_qcfs_network_remembers_the_size_it_was_traced_for(images):
         snn(torch.randn(2, 3, 9, 9), timesteps=2)
 
 
+def test_a_qcfs_network_refuses_other_sizes_itself(images):
+    quantised = insert_qcfs(SizeDependent(), example_inputs=images)
+    for network in (quantised, clipped(quantised), copy.deepcopy(quantised)):
+        network(images)
+        with pytest.raises(ValueError, match=r"\(3, 9, 9\).*\(3, 8, 8\).*example_inputs"):
+            network(torch.randn(2, 3, 9, 9))
+    with pytest.raises(ValueError, match=r"\(3, 9, 9\).*\(3, 8, 8\)"):
+        convert_model(quantised, example_inputs=torch.randn(2, 3, 9, 9))
+
+
 @pytest.mark.parametrize(
     "make",
     [lambda x: x.double(), lambda x: x.half(), lambda x: x.to(torch.uint8), lambda x: x.long()],

@@ -209,3 +209,13 @@ def cumulative_sum_over_rows(net, x):
 def types_and_devices(net, x):
     y = net.conv(x).to(x.dtype).to(x.device).type_as(x).contiguous().clone()
     return F.relu(y).view_as(x)
+
+
+@body()
+def number_of_windows(net, x):
+    b, c, h, w = x.shape
+    y = x.view(b, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, c)
+    y = F.relu(y - y.mean(1, keepdim=True))
+    images = int(y.shape[0] / (h * w / 4 / 4))
+    y = y.view(images, h // 4, w // 4, 4, 4, -1).permute(0, 5, 1, 3, 2, 4)
+    return F.relu(net.conv(y.reshape(images, -1, h, w)))

@@ -75,6 +75,26 @@ CONTROL_FLOW = [
 ]
 
 
+class WholeNumberOfWindows(Small):
+    """As in the official Swin's window_reverse."""
+
+    def body(self, x):
+        windows = x.reshape(-1, 2, *x.shape[2:])
+        batch = int(windows.shape[0] / (x.shape[1] / 2))
+        assert isinstance(4, int) and int("7") == 7
+        return windows.view(batch, 4, *x.shape[2:])
+
+
+class TensorsOfSizes(Small):
+    def body(self, x):
+        zeros = torch.zeros(x.shape[0], 4, x.shape[2], x.shape[3]) + x.new_ones(x.size())
+        return x * torch.arange(x.shape[3]) + zeros
+
+
+SIZE_FREE = [BranchOnRank, LengthOfShape, LoopOverChannels, WholeNumberOfWindows, TensorsOfSizes]
+CONTROL_FLOW += [WholeNumberOfWindows, TensorsOfSizes]
+
+
 @pytest.mark.parametrize("cls", CONTROL_FLOW)
 @pytest.mark.parametrize("size", [4, 7, 8])
 def test_control_flow_on_shapes_is_followed(cls, size):
@@ -84,11 +104,52 @@ def test_control_flow_on_shapes_is_followed(cls, size):
     assert torch.equal(graph(x[:1]), model(x[:1])), "another batch size"
 
 
+@pytest.mark.parametrize("cls", SIZE_FREE)
+@pytest.mark.parametrize("given", [True, False])
+def test_rank_and_channels_do_not_fix_the_image_size(cls, given):
+    model = cls().eval()
+    graph = trace(model, example_inputs=torch.randn(2, 3, 8, 8) if given else None)
+    assert not graph.meta["fixed_image_size"]
+    for size in (5, 10):
+        x = torch.randn(3, 3, size, size)
+        torch.testing.assert_close(graph(x), model(x))
+
+
+def test_torch_and_the_models_file_are_left_as_they_were():
+    originals = torch.zeros, torch.arange, "int" in globals()
+    trace(TensorsOfSizes())
+    trace(WholeNumberOfWindows())
+    with pytest.raises(UnconvertibleError):
+        trace(DecidesOnPixels())
+    assert (torch.zeros, torch.arange, "int" in globals()) == originals
+
+
 @pytest.mark.parametrize("cls", [BranchOnSize, SamePadding, CompareShapes])
 def test_a_graph_that_followed_sizes_says_so(cls):
     x = torch.randn(2, 3, 8, 8)
     assert trace(cls(), example_inputs=x).meta["fixed_image_size"]
     assert not trace(Small(), example_inputs=x).meta["fixed_image_size"]
+
+
+class Defaults(Small):
+    """Arguments behind the images keep their defaults, as timm's `attn_mask=None`."""
+
+    def forward(self, x, mask=None, *, scale=2.0, **rest):
+        x = super().forward(x) * scale
+        return x if mask is None else x * mask
+
+
+class PassesOn(Small):
+    def forward(self, *images, **rest):
+        return super().forward(*images, **rest)
+
+
+@pytest.mark.parametrize("cls", [Defaults, PassesOn])
+def test_only_the_images_are_an_input(cls):
+    model, x = cls().eval(), torch.randn(2, 3, 8, 8)
+    graph = trace(model, example_inputs=x)
+    assert [n.op for n in graph.graph.nodes].count("placeholder") == 1
+    torch.testing.assert_close(graph(x), model(x))
 
 
 class DecidesOnPixels(Small):
@@ -102,10 +163,8 @@ class NumberOfPixel(Small):
 
 
 class BatchAsNumber(Small):
-    """As in the official Swin's window_reverse: the batch size becomes a Python number."""
-
     def body(self, x):
-        return x.view(int(x.shape[0] / 1), 4, -1).view_as(x)
+        return torch.cat([x for _ in range(x.shape[0])], 1)[:, :4]
 
 
 class AssignsToSlice(Small):

@@ -1,9 +1,9 @@
-"""fold_constants: what depends on no image is computed once."""
+"""What depends on no image is computed once; weights that are read by themselves are copied."""
 
 import torch
 from torch import nn
 
-from spikeswap.convert.passes.constants import fold_constants
+from spikeswap.convert.passes.constants import copy_borrowed_tensors, fold_constants
 
 
 class Standardised(nn.Module):
@@ -79,3 +79,48 @@ def test_sizes_of_constants_become_numbers(traced, images):
         n.op == "call_method" and n.target in ("size", "view") for n in graph.graph.nodes
     )
     assert len([n for n in graph.graph.nodes if n.op == "get_attr"]) == 1
+
+
+class Borrows(nn.Module):
+    """Reads weights beside the calls of their modules, at two places."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return y * self.conv.bias.sum() + (y + self.conv.bias.view(-1, 1, 1)) * self.conv.bias.sum()
+
+
+def test_borrowed_tensors_become_buffers(traced, images):
+    graph = traced(Borrows())
+    assert copy_borrowed_tensors(graph) == 1
+    before = graph(images)
+    graph.conv.bias = None
+    no_bias = graph(images)
+    assert not torch.allclose(no_bias, before), "the call has lost its bias"
+    graph.graph.lint()
+
+
+def test_borrowing_copies_are_shared_by_all_readers(traced):
+    graph = traced(Borrows())
+    copy_borrowed_tensors(graph)
+    targets = [n.target for n in graph.graph.nodes if n.op == "get_attr"]
+    assert (
+        len(targets) >= 1 and len(set(targets)) == 1 and targets[0] in dict(graph.named_buffers())
+    )
+
+
+def test_nothing_borrowed_changes_nothing(traced):
+    graph = traced(Plain())
+    before = graph.code
+    assert copy_borrowed_tensors(graph) == 0
+    assert graph.code == before
+
+
+def test_borrowed_numbers_are_kept(traced, images):
+    module = Borrows()
+    graph = traced(module)
+    copy_borrowed_tensors(graph)
+    torch.testing.assert_close(graph(images), module(images))

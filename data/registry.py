@@ -70,8 +70,7 @@ def load_dataset(
     arguments = (folder, img_size, in_chans, download)
     if name == "imagefolder":
         bundle = load_imagefolder(*arguments, val_fraction=fraction, seed=seed)
-        if not has_val_folder(folder):
-            return bundle
+        fraction = fraction if has_val_folder(folder) else 0.0
     else:
         bundle = LOADERS[name](*arguments)
     if crop_pct:

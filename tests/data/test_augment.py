@@ -1,7 +1,9 @@
 """Augmentation against hand-made answers."""
 
+import pytest
 import torch
 
+from spikeswap.data import load_dataset
 from spikeswap.data.augment import crop_flip, digits, draw_numbers
 
 
@@ -59,3 +61,25 @@ def test_numbers_hang_on_seed_and_epoch_only():
     assert torch.equal(draw_numbers(5, 1, 2), draw_numbers(5, 1, 2))
     assert not torch.equal(draw_numbers(5, 1, 2), draw_numbers(5, 1, 3))
     assert not torch.equal(draw_numbers(5, 1, 2), draw_numbers(5, 2, 2))
+
+
+OFF = {"scale": (1, 1), "ratio": (1, 1), "hflip": 0.0, "auto_augment": None, "color_jitter": 0.0}
+
+
+def test_timm_s_transform_without_its_random_parts_is_the_image():
+    bundle = load_dataset("fake", img_size=32)
+    plain = bundle.train_augmented("imagenet", timm_options={**OFF, "re_prob": 0.0})
+    for position in range(3):
+        torch.testing.assert_close(plain[position][0], bundle.train[position][0], rtol=0, atol=1e-5)
+    erased = bundle.train_augmented("imagenet", timm_options={**OFF, "re_prob": 1.0})
+    assert not torch.allclose(erased[0][0], bundle.train[0][0], atol=1e-3)
+    mirrored = bundle.train_augmented(
+        "imagenet", timm_options={**OFF, "re_prob": 0.0, "hflip": 1.0}
+    )
+    torch.testing.assert_close(mirrored[0][0], bundle.train[0][0].flip(-1), rtol=0, atol=1e-5)
+
+
+def test_an_augmentation_that_timm_cannot_read():
+    bundle = load_dataset("fake", img_size=32)
+    with pytest.raises(ValueError, match="DATA.RAND_AUGMENT such as rand-m9"):
+        bundle.train_augmented("imagenet", timm_options={"auto_augment": "rnd-m9"})

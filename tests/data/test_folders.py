@@ -259,3 +259,18 @@ def test_floating_point_images_are_refused(tmp_path):
     Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "cat" / "float.tif")
     with pytest.raises(ValueError, match=r"float.tif.*floating-point"):
         load(tmp_path)
+
+
+def test_share_of_the_side_that_evaluation_keeps(tmp_path):
+    """crop_pct 0.5: the picture becomes twice as large, and its middle is cut."""
+    fill(tmp_path, count=2)
+    framed = Image.new("RGB", (40, 40), "black")
+    framed.paste("white", (10, 10, 30, 30))
+    for name in ("cat", "dog"):
+        for index in range(2):
+            framed.save(tmp_path / name / f"{index}.png")
+    whole = load(tmp_path, img_size=20, crop_pct=1.0).val.stored([0])
+    assert whole[0, 0, 0, 0] == 0
+    middle = load(tmp_path, img_size=20, crop_pct=0.5, interpolation="bicubic").val
+    assert middle.stored([0]).eq(255).all()
+    assert middle.source.interpolation == "bicubic"

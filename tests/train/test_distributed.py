@@ -76,3 +76,46 @@ def test_two_processes_train_one_network(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     printed = [line for line in result.stdout.splitlines() if "LOSS" in line]
     assert len(printed) == 2 and len({line.split("[")[1] for line in printed}) == 1
+
+
+DIRECT = """
+import os, sys, torch
+from spikeswap.distributed import start_process_group, stop_process_group, rank, from_main, barrier
+from spikeswap.models import create_model
+from spikeswap.train import train_classifier
+start_process_group(torch.device("cpu"))
+torch.manual_seed(rank())
+name, arguments = sys.argv[1], {"embed_dim": 16, "depth": 1, "num_heads": 2}
+model = create_model(name, num_classes=3, img_size=16, in_chans=1, timesteps=2, **arguments)
+start = from_main({key: model.state_dict()[key].clone() for key in model.unused_keys()})
+torch.manual_seed(3)
+x, y = torch.randn(16, 1, 16, 16), torch.arange(16) % 3
+mine = [(x[i + rank():i + 8:2], y[i + rank():i + 8:2]) for i in (0, 8)]
+train_classifier(model, mine, epochs=2, lr=0.01, seed=1, per_step=True)
+everything = from_main(model.state_dict())
+assert start, "this network carries nothing unused"
+for key, tensor in model.named_parameters():
+    assert torch.equal(tensor, everything[key]), key
+for key, tensor in start.items():
+    assert torch.equal(tensor, everything[key]), key
+barrier()
+os.write(1, b"SAME\\n")
+stop_process_group()
+"""
+
+
+@pytest.mark.parametrize("name", ["spikingformer", "sdt"])
+def test_weights_that_are_never_used_do_not_stop_two_processes(name, tmp_path):
+    """Published networks carry parameters without a gradient, for which DDP would wait."""
+    script = tmp_path / "direct.py"
+    script.write_text(DIRECT)
+    words = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    result = subprocess.run(
+        [sys.executable, *words, str(script), name],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count("SAME") == 2

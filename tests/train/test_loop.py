@@ -131,6 +131,8 @@ def test_steps_of_time_train_on_their_mean_or_each():
         ({"ema": 1.0}, "ema decay"),
         ({"min_lr": 1.0}, "final learning rate"),
         ({"mixup": 0.5}, "num_classes"),
+        ({"mix_prob": 2.0}, "mix_prob 2.0"),
+        ({"schedule": "step"}, "known: update, epoch"),
         ({"seed": -1}, "seed -1"),
     ],
 )
@@ -148,3 +150,27 @@ def test_global_flags_are_left_as_found():
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     train_classifier(network(), batches(), epochs=1)
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == before
+
+
+def test_mixing_stops_behind_its_last_epoch():
+    arguments = {"epochs": 4, "mixup": 0.5, "num_classes": 3}
+    lines = train_classifier(network(), batches(), mix_off_epoch=2, **arguments)
+    assert [line["top1"] is None for line in lines] == [True, True, False, False]
+    without = train_classifier(network(), batches(), mix_prob=0.0, **arguments)
+    plain = train_classifier(network(), batches(), epochs=4)
+    assert losses(without) == pytest.approx(losses(plain), abs=1e-6)  # smoothed alike
+
+
+def test_cool_down_adds_passes_at_the_smallest_rate():
+    lines = train_classifier(network(), batches(), epochs=2, cooldown_epochs=2, min_lr=1e-5)
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert [line["learning_rate"] for line in lines[2:]] == [1e-5, 1e-5]
+
+
+def test_the_rate_may_stay_for_a_whole_epoch():
+    arguments = {"epochs": 4, "warmup_fraction": 0.0, "lr": 1e-2}
+    held = train_classifier(network(), batches(), schedule="epoch", **arguments)
+    rates = [line["learning_rate"] for line in held]
+    assert rates == pytest.approx([5e-3 * (1 + math.cos(math.pi * t / 4)) for t in range(4)])
+    moving = train_classifier(network(), batches(), **arguments)
+    assert all(a["learning_rate"] < b for a, b in zip(moving, rates, strict=True))

@@ -2,6 +2,7 @@ import importlib.util
 
 import pytest
 import torch
+from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from spikeswap.train import build_optimizer, build_schedule, has_nvidia_apex, require_nvidia_apex
@@ -65,3 +66,31 @@ def test_the_web_toolkit_is_told_from_nvidia_apex(tmp_path, monkeypatch):
     assert not has_nvidia_apex()
     with pytest.raises(ValueError, match="web-authentication toolkit"):
         require_nvidia_apex("optimizer 'fusedadam'")
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_published_schedule_is_timm_s(warmup):
+    """Warm-up in epochs over a cosine that runs from the start, then the cool-down."""
+    steps, epochs, cooldown = 4, 10, 2
+    ours, theirs = (torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5) for _ in range(2))
+    schedule = build_schedule(
+        ours, epochs, steps, 0.0, min_lr=0.01, warmup_lr=0.001, warmup_epochs=warmup
+    )
+    reference = CosineLRScheduler(
+        theirs, t_initial=epochs, lr_min=0.01, warmup_t=warmup, warmup_lr_init=0.001
+    )
+    rates = []
+    for epoch in range(epochs + cooldown):
+        schedule.step_update(epoch * steps)
+        reference.step(epoch)
+        rates.append(ours.param_groups[0]["lr"])
+        assert rates[-1] == pytest.approx(theirs.param_groups[0]["lr"], abs=1e-12), epoch
+    assert rates[epochs:] == [0.01] * cooldown
+    assert rates[warmup] == max(rates)
+    assert rates[0] == (0.001 if warmup else 0.5)
+
+
+def test_a_warm_up_that_fills_the_training_is_said(caplog):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    build_schedule(optimizer, 2, 4, warmup_epochs=20, warmup_lr=1e-6)
+    assert "never reaches its peak" in caplog.text

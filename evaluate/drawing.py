@@ -93,6 +93,16 @@ def new_figure(title: str, xlabel: str, ylabel: str, size: tuple[float, float] =
     return figure, axes
 
 
+def new_panels(title: str, rows: int, columns: int, size: tuple[float, float],
+               layout: str | None = "constrained", **more):
+    """(figure, axes [rows, columns]) with one title above all panels."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout=layout)
+        axes = figure.subplots(rows, columns, squeeze=False, **more)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    return figure, axes
+
+
 def legend_below(figure: Figure, handles, labels, title: str | None = None) -> None:
     """A legend under the axes, where it hides no data; long names in one column."""
     columns = 2 if max(map(len, labels)) <= 30 and len(labels) > 1 else 1

@@ -21,6 +21,7 @@ from .describe import Described, describe
 from .energy import EnergyModel, energy_model
 from .gather import gather, merged
 from .independence import check_independence as find_dependence
+from .random_masks import RandomMasks, masked_share, random_masks
 from .records import EXTRA, KEYS
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class _Run:
     accuracy: Accuracy
     counter: OperationCounter | None
     twin: OperationCounter | None
+    random: RandomMasks | None = None
     seconds: float = 0.0
     independent: bool | str | None = None
     agreed: bool = False
@@ -109,6 +111,8 @@ def _pass(caller: Caller, batches: Iterator, ann, first_index: int, count: bool,
             counted = result.counter.seconds - before if result.counter else 0.0
             result.seconds += _now(images) - start - counted
             result.accuracy.add(readout, labels, answer)
+            if result.random is not None:
+                result.random.add(images, labels, first)
             bar.update(len(images))
     return result
 
@@ -118,6 +122,8 @@ def _first_batch(result: _Run, caller: Caller, images: Tensor, first: int, ann, 
     """What needs images before the loop can begin: the kind of the model, its independence."""
     if caller.kind == "ann":
         caller(images[:1], first)  # tells an ANN from a spiking network with its own T
+    if caller.kind == "ann":
+        result.random = random_masks(caller.model)
     if check:
         masked = caller.converted and bool(caller.model.info.get("mask"))
         result.independent = find_dependence(caller, images, first, masked)
@@ -174,6 +180,8 @@ def _record(result: _Run, caller: Caller, model, ann, energy: EnergyModel, name,
     record["kind"] = kind
     record.put("run", run, "not evaluated from a run folder")
     _put_accuracy(record, accuracy, kind, result.agreed)
+    record["top1_random_masks"] = _top1_random(result)
+    record["masked_share"] = masked_share(model, totals)
     put_costs(record, totals, twin, energy, kind)
     _put_speed(record, result, accuracy.images, model)
     found = [text for text in gather(result.independent) if text is not None]
@@ -200,6 +208,15 @@ def _put_accuracy(record: Described, accuracy: Accuracy, kind: str, agreed: bool
         record["early_exit"] = {"confidence": accuracy.confidence,
                                 "average_timesteps": accuracy.exit_steps / accuracy.images,
                                 "top1": 100.0 * accuracy.exit_right / accuracy.images}
+
+
+def _top1_random(result: _Run) -> float | None:
+    """Top-1 under random masks, over all processes; None without masks."""
+    if not any(gather(result.random is not None)):
+        return None
+    accuracy = result.random.accuracy if result.random is not None else Accuracy()
+    accuracy.reduce()
+    return accuracy.percent(accuracy.right1)[-1]
 
 
 def _put_speed(record: Described, result: _Run, images: int, model) -> None:

@@ -162,40 +162,6 @@ def energy_to_quantised(records: Sequence[dict]) -> Drawing | None:
                    + "; ".join(parts) + ".", figure)
 
 
-def mask_ratios(records: Sequence[dict]) -> Drawing | None:
-    """Accuracy and energy against the mask ratio, for conversions that differ in nothing else."""
-    groups: dict[tuple, list[dict]] = {}
-    for record in records:
-        if record["kind"] == "converted" and record["mask"] is not None:
-            key = (record["run"], record["neuron"], record["timesteps"], record["readout"])
-            groups.setdefault(key, []).append(record)
-    shown = max(groups.values(), key=lambda rs: len({r["mask"] for r in rs}), default=[])
-    shown = sorted(shown, key=lambda r: r["mask"])
-    if len({r["mask"] for r in shown}) < 2:
-        return None
-    figure, axes = new_figure("Accuracy and energy against the mask ratio", "mask ratio",
-                              "top-1 accuracy, %")
-    with style():
-        ratios = [r["mask"] for r in shown]
-        axes.plot(ratios, [r["top1"] for r in shown], **_look(0), label="top-1 accuracy (left)")
-        handles, labels = axes.get_legend_handles_labels()
-        if all(r["energy_millijoules"] for r in shown):
-            right = axes.twinx()
-            right.grid(False)
-            right.spines["right"].set_visible(True)
-            right.set_ylabel(f"energy of one image, mJ ({shown[0]['energy_model']})")
-            right.plot(ratios, [r["energy_millijoules"] for r in shown], **_look(1),
-                       label="energy (right)")
-            right.set_ylim(0, 1.15 * max(r["energy_millijoules"] for r in shown))
-            more, names = right.get_legend_handles_labels()
-            handles, labels = handles + more, labels + names
-        legend_below(figure, handles, labels)
-    parts = [f"{r['name']} at {r['mask']:g}: {r['top1']:.2f} %, {energy(r['energy_millijoules'])}"
-             for r in shown]
-    return Drawing("mask_ratios", "Accuracy and energy against the mask ratio",
-                   "Line chart: " + ", ".join(parts) + ".", figure)
-
-
 def training_curves(metrics: Mapping[str, Sequence[dict]]) -> Drawing | None:
     """Top-1 over the epochs of each run, from the rows of metrics.jsonl."""
     curves = []
@@ -245,4 +211,4 @@ def layer_errors(errors: Mapping[str, Sequence[dict]]) -> Drawing | None:
 
 
 RECORD_FIGURES = (accuracy_over_time, accuracy_over_energy, energy_to_quantised, firing_rates,
-                  synaptic_operations, mask_ratios)
+                  synaptic_operations)

@@ -21,7 +21,8 @@ KEYS = ("name", "kind", "run", "parameters", "timesteps", "neuron", "spike_value
         "energy_to_quantised", "batch_independent", "firing_rate", "images_per_second")
 # Beyond the keys that scripts may rely on: what the report draws.
 EXTRA = ("images", "classes", "energies", "rate_times_operations", "spike_driven_share", "layers",
-         "early_exit", "peak_memory_bytes", "seed", "levels", "notes")
+         "early_exit", "peak_memory_bytes", "seed", "levels", "top1_random_masks", "masked_share",
+         "notes")
 
 
 def versions() -> dict[str, str]:

@@ -7,8 +7,16 @@ from pathlib import Path
 import jinja2
 
 from . import figures
+from .distribution_figures import distributions, norms
 from .drawing import Drawing
 from .energy import ENERGY_MODELS
+from .grid import Grid
+from .layer_data import layers_json
+from .layer_figures import layer_figures
+from .layer_table import layer_table
+from .map_figures import activation_maps
+from .mask_figures import mask_accuracy, mask_power, mask_table
+from .observation import Observation
 from .records import check_record, read_eval_json, versions, write_text
 from .tables import COLUMNS, as_csv, as_latex, as_markdown, cells, number, percent
 from .words import describe_model, findings
@@ -17,11 +25,12 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(records: Sequence[dict], folder, *, metrics=None, audits: Mapping | None = None,
-                 layer_errors: Mapping | None = None, data: str | None = None,
+                 layer_errors: Mapping | None = None,
+                 observations: Mapping[str, Observation] | None = None, data: str | None = None,
                  split: str | None = None, images: int | None = None, limit: int | None = None,
                  device: str | None = None, data_note: str | None = None,
                  title: str = "Spiking networks beside their ANNs") -> Path:
-    """Write report.html, figures/*.png and tables/results.{md,csv,tex}; returns the page's path.
+    """Write report.html, figures/*.png and tables/*.{md,csv,tex}; returns the page's path.
 
     Args:
         records: what `evaluate` returned, one a model (ANN first reads best).
@@ -29,6 +38,7 @@ def write_report(records: Sequence[dict], folder, *, metrics=None, audits: Mappi
         metrics: training curves: {run name: path of a metrics.jsonl, or its rows}.
         audits: {model name: text or object that prints as text}, such as `snn.report`.
         layer_errors: {model name: rows {"name", "error", ...}} of the conversion.
+        observations: {model name: what `observe` saw}: the figures that look inside.
         data, split, images, limit, device: what was evaluated, and where; what is left out is
             taken from an eval.json of the same models in the folder, if there is one.
         data_note: a remark on the data, such as that they are generated.
@@ -38,7 +48,9 @@ def write_report(records: Sequence[dict], folder, *, metrics=None, audits: Mappi
     for record in records:
         check_record(record)
     folder = Path(folder)
-    drawings = _drawings(records, _read_metrics(metrics or {}), _errors(layer_errors or {}))
+    seen = dict(observations or {})
+    drawings = _drawings(records, _read_metrics(metrics or {}), _errors(layer_errors or {}), seen)
+    grids = [grid for grid in (mask_table(records),) if grid is not None]
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     about = {"data": data, "split": split, "images": images, "limit": limit, "device": device,
              "data_note": data_note, "total_images": None}
@@ -47,15 +59,21 @@ def write_report(records: Sequence[dict], folder, *, metrics=None, audits: Mappi
     if about["images"] is None:
         about["images"] = records[0].get("images")
     page = _page(records, drawings, audits or {}, layer_errors or {},
-                 {**about, "title": title, "versions": versions()})
-    for drawing in drawings:
+                 {**about, "title": title, "versions": versions(), "grids": grids,
+                  "layer_data": layers_json(seen)})
+    for drawing in [*drawings, *layer_figures(seen)]:
         drawing.save_png(folder / "figures")
-    for ending, text in (("md", as_markdown(records)), ("csv", as_csv(records)),
-                         ("tex", as_latex(records))):
-        write_text(folder / "tables" / f"results.{ending}", text)
+    _write_tables(folder / "tables", records, [*grids, *layer_table(seen)])
     path = folder / "report.html"
     write_text(path, page)
     return path
+
+
+def _write_tables(folder: Path, records: Sequence[dict], grids: Sequence[Grid]) -> None:
+    files = [("results.md", as_markdown(records)), ("results.csv", as_csv(records)),
+             ("results.tex", as_latex(records))]
+    for name, text in files + [file for grid in grids for file in grid.files()]:
+        write_text(folder / name, text)
 
 
 def _written(folder: Path, records: Sequence[dict]) -> dict:
@@ -70,9 +88,10 @@ def _written(folder: Path, records: Sequence[dict]) -> dict:
     return content if same else {}
 
 
-def _drawings(records, metrics: Mapping, errors: Mapping) -> list[Drawing]:
-    found = [draw(records) for draw in figures.RECORD_FIGURES]
+def _drawings(records, metrics: Mapping, errors: Mapping, seen: Mapping) -> list[Drawing]:
+    found = [draw(records) for draw in (*figures.RECORD_FIGURES, mask_power, mask_accuracy)]
     found += [figures.training_curves(metrics), figures.layer_errors(errors)]
+    found += [activation_maps(seen), norms(seen), *distributions(seen)]
     return [drawing for drawing in found if drawing is not None]
 
 

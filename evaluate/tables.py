@@ -91,6 +91,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("mask", "Mask", lambda r: plain(r["mask"]), "ratio of spikes that random masks drop"),
     Column("top1", "Top-1, %", lambda r: percent(r["top1"]), "share of right first answers"),
     Column("top5", "Top-5, %", lambda r: percent(r["top5"]), "right answer among the first five"),
+    Column("random", "Top-1, random masks, %", lambda r: percent(r.get("top1_random_masks")),
+           "of an ANN: masks drawn at random, as published, instead of at their expectation"),
     Column("agreement", "Agrees, %", lambda r: percent(r["agreement_with_ann"]),
            "share of images with the same answer as the ANN"),
     Column("macs", "MACs", lambda r: number(r["macs"]), "multiply-accumulates an image"),
@@ -127,14 +129,14 @@ def as_markdown(records: Sequence[dict]) -> str:
 def as_csv(records: Sequence[dict]) -> str:
     """Unrounded values under the keys of eval.json."""
     keys = ("name", "kind", "run", "parameters", "timesteps", "neuron", "spike_values", "attention",
-            "readout", "mask", "top1", "top5", "agreement_with_ann", "macs", "acs",
-            "energy_millijoules", "energy_model", "energy_to_quantised", "spikes_per_synapse",
+            "readout", "mask", "top1", "top5", "top1_random_masks", "agreement_with_ann", "macs",
+            "acs", "energy_millijoules", "energy_model", "energy_to_quantised", "spikes_per_synapse",
             "batch_independent", "images_per_second")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(keys)
     for record in records:
-        writer.writerow(["" if record[key] is None else record[key] for key in keys])
+        writer.writerow(["" if record.get(key) is None else record[key] for key in keys])
     return out.getvalue()
 
 
@@ -143,13 +145,14 @@ def as_latex(records: Sequence[dict]) -> str:
     shown = [c for c in COLUMNS if c.key not in ("speed", "independent")]
     lines = [r"% needs \usepackage{booktabs}",
              r"\begin{tabular}{" + "l" * 2 + "r" * (len(shown) - 2) + "}", r"\toprule",
-             " & ".join(_latex(c.heading) for c in shown) + r" \\", r"\midrule"]
+             " & ".join(latex(c.heading) for c in shown) + r" \\", r"\midrule"]
     for record in records:
-        lines.append(" & ".join(_latex(c.show(record)) for c in shown) + r" \\")
+        lines.append(" & ".join(latex(c.show(record)) for c in shown) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def _latex(text: str) -> str:
+def latex(text: str) -> str:
+    """Text with what LaTeX reads as commands escaped."""
     for old, new in (("\\", r"\textbackslash "), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"),
                      ("{", r"\{"), ("}", r"\}"), ("#", r"\#"), ("–", "--"), ("×", r"$\times$"),
                      ("µ", r"$\mu$"), ("…", r"\dots "), (_SPACE, "~")):

@@ -12,6 +12,8 @@ from spikeswap import evaluate as evaluation
 from spikeswap.distributed import barrier, is_main, rank, world_size
 from spikeswap.train import conversions_of, find_conversion, new_files, read_metrics
 
+WATCHED = 4  # images of the split whose spikes the report shows one by one
+
 
 def open_runs(arguments) -> list[_runs.Run]:
     """All runs that are compared, read before any work; a missing conversion is found here."""
@@ -52,6 +54,7 @@ class Found:
     records: list[dict] = field(default_factory=list)
     audits: dict[str, str] = field(default_factory=dict)
     layer_errors: dict[str, list[dict]] = field(default_factory=dict)
+    observations: dict[str, evaluation.Observation] = field(default_factory=dict)
 
 
 def evaluate_run(run: _runs.Run, bundle, arguments, device, found: Found) -> None:
@@ -64,6 +67,8 @@ def evaluate_run(run: _runs.Run, bundle, arguments, device, found: Found) -> Non
         steps = max(arguments.timesteps) if arguments.timesteps and direct else None
         more = {"name": run.folder.name, "spiking": direct, "timesteps": steps}
         found.records.append(_record(network, run, bundle, arguments, device, **more))
+        if direct:
+            _observe(found, run.folder.name, network, bundle, arguments, steps)
         return
     folder = find_conversion(run.folder, arguments.tag)
     snn = spikeswap.load(folder)
@@ -77,6 +82,7 @@ def evaluate_run(run: _runs.Run, bundle, arguments, device, found: Found) -> Non
     name = f"{run.folder.name}/{folder.name}"
     more = {"name": name, "spiking": True, "timesteps": steps, "ann": network}
     found.records.append(_record(snn, run, bundle, arguments, device, **more))
+    _observe(found, name, snn, bundle, arguments, steps, network)
     found.audits[name] = str(snn.report)
     if snn.info.get("layer_errors"):
         found.layer_errors[name] = snn.info["layer_errors"]
@@ -103,6 +109,20 @@ def _record(model, run, bundle, arguments, device, *, spiking: bool, **more) -> 
         device=device,
         **more,
     )
+
+
+def _observe(found: Found, name: str, model, bundle, arguments, steps, ann=None) -> None:
+    """Watch the model on the first images of the split, for the figures that look inside."""
+    if not is_main():
+        return
+    loader = bundle.eval_loader(WATCHED, split=arguments.split, limit=WATCHED)
+    images, labels = next(iter(loader))
+    try:
+        found.observations[name] = evaluation.observe(
+            model, images, steps, ann, loader.first_index, labels=labels
+        )
+    except ValueError as error:  # the numbers are there; only these figures are not
+        say(f"{name}: no figures of single layers ({error})")
 
 
 def _say_conversion(run, tag: str, snn, steps: int, bundle, arguments) -> None:
@@ -153,6 +173,7 @@ def write(found: Found, runs, bundle, arguments, device) -> None:
             metrics={run.folder.name: read_metrics(run.folder / "metrics.jsonl") for run in runs},
             audits=found.audits,
             layer_errors=found.layer_errors,
+            observations=found.observations,
             **about,
         )
     say(

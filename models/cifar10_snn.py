@@ -15,6 +15,7 @@ from .direct import (
     check_divides,
     check_positive,
     norm_over_time,
+    numbers_of_stages,
     over_time,
     spiking_neuron,
 )
@@ -42,8 +43,12 @@ def build_layers(
 ) -> tuple[nn.Sequential, nn.Sequential]:
     """The convolutional part, `[B, C, H, W]` to `[B, C', H/8, W/8]`, and the classifier."""
     check_divides("img_size", img_size, 2**POOLS, f"the network halves the image {POOLS} times")
+    numbers_of_stages(widths=widths)
     if len(widths) != POOLS:
-        raise ValueError(f"widths is {widths!r}; it takes {POOLS} numbers of channels")
+        raise ValueError(
+            f"widths is {widths!r}; it takes {POOLS} numbers of channels, such as [128, 256, 512]"
+        )
+    check_positive(**{f"widths[{stage}]": width for stage, width in enumerate(widths)})
     check_positive(num_classes=num_classes, in_chans=in_chans, hidden=hidden)
     layers = []
     for width in widths:

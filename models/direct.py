@@ -5,9 +5,10 @@ Time is the first axis everywhere behind the input: `[T, B, ...]`. Layers withou
 """
 
 import logging
+import math
 import re
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 from spikingjelly.activation_based import base, surrogate
@@ -46,8 +47,10 @@ def spiking_neuron(
         return IFNode(**shared)
     if kind not in NEURONS:
         raise ValueError(f"unknown neuron {kind!r}; known: {', '.join(NEURONS)}")
-    if not tau > 1.0:
-        raise ValueError(f"tau is {tau}; a leaky neuron needs tau above 1 (published: 2.0 and 1.5)")
+    if not (_is_number(tau) and 1.0 < tau < math.inf):
+        raise ValueError(
+            f"tau is {tau!r}; a leaky neuron needs a finite tau above 1 (published: 2.0 and 1.5)"
+        )
     shared["detach_reset"] = True
     if kind == "lif":
         return LIFNode(tau=float(tau), **shared)
@@ -170,7 +173,7 @@ class DirectNetwork(nn.Module):
 def check_positive(**numbers: int) -> None:
     """Raise a `ValueError` for a number that is not a whole number from 1 on."""
     for name, value in numbers.items():
-        if not (isinstance(value, Integral) and value >= 1):
+        if isinstance(value, bool) or not (isinstance(value, Integral) and value >= 1):
             raise ValueError(f"{name} is {value!r}; it must be a whole number from 1 on")
 
 
@@ -183,3 +186,41 @@ def check_divides(name: str, value: int, divisor: int, why: str) -> None:
         raise ValueError(
             f"{name} is {value}, but {why}; it must be a multiple of {divisor}, for example {near}"
         )
+
+
+def check_split(part_name: str, parts: int, name: str, value: int) -> None:
+    """Raise a `ValueError` that lists the divisors of `value`, if `parts` is none of them."""
+    check_positive(**{part_name: parts, name: value})
+    if value % parts:
+        divisors = [number for number in range(1, value + 1) if value % number == 0]
+        if len(divisors) > 14:
+            divisors = [*sorted(divisors, key=lambda number: abs(number - parts))[:12]]
+        possible = ", ".join(map(str, sorted(divisors)))
+        raise ValueError(
+            f"{part_name} is {parts}, but {name} {value} does not divide by it; "
+            f"{part_name} may be {possible}, or give another {name.split('[')[0]}"
+        )
+
+
+def hidden_channels(dim: int, mlp_ratio: float) -> int:
+    """Channels inside an MLP of `dim` channels, or a `ValueError` that says what is possible."""
+    if not (_is_number(mlp_ratio) and 0 < mlp_ratio < math.inf and int(dim * mlp_ratio) >= 1):
+        raise ValueError(
+            f"mlp_ratio is {mlp_ratio!r}; it must be a number above 0 that leaves the MLP at least "
+            f"one hidden channel, such as 4"
+        )
+    return int(dim * mlp_ratio)
+
+
+def numbers_of_stages(**lists) -> None:
+    """Raise a `ValueError` for what is no list of numbers."""
+    for name, values in lists.items():
+        if not (isinstance(values, list | tuple) and len(values)):
+            raise ValueError(
+                f"{name} is {values!r}; it takes a list with one number for each stage, such as "
+                f"[64, 192, 384]"
+            )
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -14,6 +14,8 @@ from .direct import (
     DirectNetwork,
     check_divides,
     check_positive,
+    check_split,
+    hidden_channels,
     norm_over_time,
     over_time,
     spiking_neuron,
@@ -186,14 +188,7 @@ class SpikeDrivenTransformer(DirectNetwork):
             )
         if neuron not in SDT_NEURONS:
             raise ValueError(f"unknown neuron {neuron!r}; {near_names(neuron, SDT_NEURONS)}")
-        hidden = int(embed_dim * mlp_ratio)
-        check_positive(
-            num_classes=num_classes,
-            in_chans=in_chans,
-            depth=depth,
-            num_heads=num_heads,
-            hidden_channels_of_the_mlp=hidden,
-        )
+        check_positive(num_classes=num_classes, in_chans=in_chans, depth=depth)
         halvings = pooling_stat.count("1")
         check_divides(
             "img_size",
@@ -202,7 +197,8 @@ class SpikeDrivenTransformer(DirectNetwork):
             f"pooling_stat {pooling_stat!r} halves the image {halvings} times",
         )
         check_divides("embed_dim", embed_dim, 8, "the tokenizer starts at embed_dim / 8 channels")
-        check_divides("embed_dim", embed_dim, num_heads, f"it is split over {num_heads} heads")
+        check_split("num_heads", num_heads, "embed_dim", embed_dim)
+        hidden = hidden_channels(embed_dim, mlp_ratio)
 
         def make_neuron(threshold: float = 1.0):
             return spiking_neuron(neuron, tau, threshold)

@@ -11,6 +11,8 @@ from .direct import (
     DirectNetwork,
     check_divides,
     check_positive,
+    check_split,
+    hidden_channels,
     norm_over_time,
     over_time,
     spiking_neuron,
@@ -166,10 +168,9 @@ class Spikingformer(DirectNetwork):
             f"the {tokenizer!r} tokenizer halves the image {sum(pools)} times",
         )
         check_divides("embed_dim", embed_dim, 8, "the tokenizer starts at embed_dim / 8 channels")
-        check_divides("embed_dim", embed_dim, num_heads, f"it is split over {num_heads} heads")
+        check_split("num_heads", num_heads, "embed_dim", embed_dim)
         check_positive(in_chans=in_chans)
-        hidden = int(embed_dim * mlp_ratio)
-        check_positive(hidden_channels_of_the_mlp=hidden)
+        hidden = hidden_channels(embed_dim, mlp_ratio)
         self.img_size = img_size
         self.patch_embed = Tokenizer(tokenizer, in_chans, embed_dim, tau)
         self.block = nn.ModuleList(

@@ -11,8 +11,10 @@ from .direct import (
     DirectNetwork,
     check_divides,
     check_positive,
+    check_split,
     logger,
     norm_over_time,
+    numbers_of_stages,
     over_time,
     spiking_neuron,
 )
@@ -294,8 +296,9 @@ class SpikingResformer(DirectNetwork):
 def _check_stages(widths, num_heads, depths, patch_sizes, group_size, expansion) -> list[tuple]:
     """(width, heads, depth, patch) of each stage, or a `ValueError` that says what is possible."""
     lists = {"widths": widths, "num_heads": num_heads, "depths": depths, "patch_sizes": patch_sizes}
+    numbers_of_stages(**lists)
     for name, values in lists.items():
-        if len(values) != len(widths) or not len(widths):
+        if len(values) != len(widths):
             raise ValueError(
                 f"{name} is {tuple(values)!r}; it takes one number for each of the "
                 f"{len(widths)} stages of widths {tuple(widths)!r}"
@@ -308,13 +311,8 @@ def _check_stages(widths, num_heads, depths, patch_sizes, group_size, expansion)
                 f"patch_sizes[{stage}]": patch_sizes[stage],
             }
         )
-        check_divides(f"widths[{stage}]", width, heads, f"it is split over {heads} heads")
-        check_divides(
-            f"widths[{stage}] x expansion",
-            width * expansion,
-            group_size,
-            f"it is split into groups of group_size {group_size}",
-        )
+        check_split(f"num_heads[{stage}]", heads, f"widths[{stage}]", width)
+        check_split("group_size", group_size, f"widths[{stage}] x expansion", width * expansion)
     return list(zip(widths, num_heads, depths, patch_sizes, strict=True))
 
 

@@ -117,10 +117,12 @@ def test_dvs_variant_reads_two_polarities_over_ten_steps():
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        ({"num_heads": 7}, "multiple of 7"),
+        ({"num_heads": 7}, "num_heads may be 1, 2"),
         ({"img_size": 18}, "16 or 20"),
         ({"pooling_stat": "011"}, "four digits"),
         ({"pooling_stat": 11}, "four digits"),
+        ({"pooling_stat": [0, 0, 1, 1]}, "four digits"),
+        ({"pooling_stat": "1111", "img_size": 40}, "32 or 48"),
         ({"neuron": "alif"}, "did you mean"),
         ({"depth": 0}, "depth is 0"),
         ({"embed_dim": 36, "num_heads": 4}, "32 or 40"),

@@ -81,7 +81,7 @@ def test_layer_norms_are_kept_and_never_used():
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        ({"num_heads": 7}, "multiple of 7"),
+        ({"num_heads": 7}, "num_heads may be 1, 2"),
         ({"num_heads": 0}, "from 1 on"),
         ({"embed_dim": 100, "num_heads": 4}, "96 or 104"),
         ({"img_size": 30}, "28 or 32"),
@@ -89,7 +89,13 @@ def test_layer_norms_are_kept_and_never_used():
         ({"tokenizer": "cifra"}, "did you mean cifar"),
         ({"depth": 0}, "depth is 0"),
         ({"mlp_ratio": 0}, "mlp"),
+        ({"mlp_ratio": float("nan")}, "mlp_ratio is nan"),
+        ({"mlp_ratio": "4"}, "mlp_ratio is '4'"),
         ({"tau": 0.5}, "above 1"),
+        ({"tau": float("inf")}, "finite"),
+        ({"tau": "2"}, "tau is '2'"),
+        ({"depth": True}, "depth is True"),
+        ({"img_size": -16}, "img_size is -16"),
         ({"width": 3}, "takes no such override"),
     ],
 )

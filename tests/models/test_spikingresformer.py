@@ -162,13 +162,15 @@ def test_another_image_size_keeps_the_scale_and_says_so(caplog):
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        ({"num_heads": (1, 3, 4)}, r"widths\[1\] is 32"),
+        ({"num_heads": (1, 3, 4)}, r"num_heads\[1\] may be 1, 2, 4"),
         ({"num_heads": (1, 2)}, "one number for each"),
         ({"img_size": 30}, "28 or 32"),
         ({"stem": "imagenet", "img_size": 24}, "16 or 32"),
         ({"stem": "imgnet"}, "did you mean imagenet"),
         ({"neuron": "if"}, "known: lif, plif|did you mean"),
-        ({"group_size": 48}, "48"),
+        ({"group_size": 48}, "group_size may be 1, 2"),
+        ({"widths": 64}, "one number for each stage"),
+        ({"widths": ()}, "one number for each stage"),
         ({"depths": (1, 0, 1)}, r"depths\[1\]"),
     ],
 )

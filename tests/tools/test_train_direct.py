@@ -125,7 +125,7 @@ REFUSED = {
     "no images": (["--cfg", "sdt_8_768_imagenet.yaml", "--data-path", "."], ["imagenet", "train/"]),
     "heads": (
         ["--cfg", "./sdt.yaml", "--set", "MODEL.OVERRIDES.num_heads", "3"],
-        ["embed_dim is 16", "multiple of 3"],
+        ["num_heads is 3", "may be 1, 2, 4, 8, 16"],
     ),
     "image size": (["--cfg", "./sdt.yaml", "--img-size", "18"], ["18", "16 or 20"]),
     "digits as a number": (

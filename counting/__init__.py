@@ -9,6 +9,23 @@ from .nonzero import count_nonzero, count_per_position
 from .other import OTHER
 from .settle import Operation, Totals, settle
 
-__all__ = ["CONTRACTIONS", "OTHER", "Alphabet", "Contraction", "Ledger", "Operation",
-           "OperationCounter", "Row", "Side", "Site", "Totals", "axis_fanout", "conv_fanout",
-           "count_nonzero", "count_per_position", "inspect", "matrix_product", "settle"]
+__all__ = [
+    "CONTRACTIONS",
+    "OTHER",
+    "Alphabet",
+    "Contraction",
+    "Ledger",
+    "Operation",
+    "OperationCounter",
+    "Row",
+    "Side",
+    "Site",
+    "Totals",
+    "axis_fanout",
+    "conv_fanout",
+    "count_nonzero",
+    "count_per_position",
+    "inspect",
+    "matrix_product",
+    "settle",
+]

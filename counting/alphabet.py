@@ -41,9 +41,13 @@ class Alphabet:
         if self.levels == 0 and not self.analog:
             return other
         apart = None not in (self.unit, other.unit) and not _close(self.unit, other.unit)
-        return Alphabet(max(self.levels, other.levels), self.signed or other.signed,
-                        self.scaled or other.scaled, self.unit,
-                        self.analog or other.analog or apart)
+        return Alphabet(
+            max(self.levels, other.levels),
+            self.signed or other.signed,
+            self.scaled or other.scaled,
+            self.unit,
+            self.analog or other.analog or apart,
+        )
 
     def rescaled(self) -> "Alphabet":
         """The same spikes times a factor that is not known."""

@@ -53,8 +53,9 @@ class Bookkeeper:
             listed, size = OTHER[name]
             self.ledger.other[kind or listed] += size(args, out) // share
 
-    def contract(self, name: str, path: str, c: Contraction, tags: list[Tag | None], share: int,
-                 once: bool) -> None:
+    def contract(
+        self, name: str, path: str, c: Contraction, tags: list[Tag | None], share: int, once: bool
+    ) -> None:
         """An operation with synapses.
 
         Args:
@@ -68,14 +69,22 @@ class Bookkeeper:
         if all(weights):
             return  # prepared once for all images, such as a bias table
         kind = c.kind if c.kind == "conv" or any(weights) else "product"
-        image = not any(t is None or t.activated or t.kind not in (Kind.IMAGE, Kind.WEIGHT)
-                        for t in tags)
+        image = not any(
+            t is None or t.activated or t.kind not in (Kind.IMAGE, Kind.WEIGHT) for t in tags
+        )
         detail, geometry = c.detail, c.signature
         if kind == "linear":  # however the batch is laid out
             geometry = geometry[-2:]
             detail = f"{geometry[0]} to {geometry[1]}"
-        row = Row(path or name, kind, detail, c.macs // share, image=image, once=once,
-                  outputs=c.outputs // share)
+        row = Row(
+            path or name,
+            kind,
+            detail,
+            c.macs // share,
+            image=image,
+            once=once,
+            outputs=c.outputs // share,
+        )
         for side, is_weight in zip((c.left, c.right), weights, strict=True):
             if is_weight:
                 row.weights += _own_elements(side.tensor)
@@ -95,8 +104,7 @@ class Bookkeeper:
 
     def _side(self, operand: Operand, tag: Tag | None) -> Side:
         side = Side(connections=operand.connections, elements=operand.tensor.numel())
-        side.candidate = (self.spiking and not operand.analog
-                          and (tag is None or tag.candidate))
+        side.candidate = self.spiking and not operand.analog and (tag is None or tag.candidate)
         if not side.candidate:
             return side
         if tag is not None and tag.sources:
@@ -160,8 +168,11 @@ class Bookkeeper:
         if not ours:
             return inspect(out)
         seen = inspect(self._sample(out), unit_of(module, out))
-        within = not seen.analog and seen.levels <= alphabet.levels and (
-            alphabet.signed or not seen.signed)
+        within = (
+            not seen.analog
+            and seen.levels <= alphabet.levels
+            and (alphabet.signed or not seen.signed)
+        )
         return alphabet if within else seen
 
     def _sample(self, out: Tensor) -> Tensor:
@@ -171,7 +182,7 @@ class Bookkeeper:
         rows = max(1, _SAMPLE * out.shape[0] // out.numel())
         self._turn += 1
         first = self._turn * 7919 % (out.shape[0] - rows + 1)
-        return out[first:first + rows]
+        return out[first : first + rows]
 
 
 def _own_elements(x: Tensor) -> int:

@@ -100,8 +100,15 @@ def convolution(args: tuple, kwargs: dict, out: Tensor) -> list[Contraction]:
     batched = x.dim() == dims + 2
     size, kernel = list(x.shape[-dims:]), list(weight.shape[2:])
     per_group = weight.shape[1] if transposed else weight.shape[0] // groups
-    fan = conv_fanout(size, out.shape[-dims:], kernel, _list(stride, dims), _list(padding, dims),
-                      _list(dilation, dims), transposed)
+    fan = conv_fanout(
+        size,
+        out.shape[-dims:],
+        kernel,
+        _list(stride, dims),
+        _list(padding, dims),
+        _list(dilation, dims),
+        transposed,
+    )
     rows = math.prod(x.shape[:-dims])
     connections = rows * int(fan.sum()) * per_group
     if transposed:
@@ -115,10 +122,20 @@ def convolution(args: tuple, kwargs: dict, out: Tensor) -> list[Contraction]:
     right = Operand(weight, images * math.prod(out.shape[-dims:]), macs)
     name = f"{'transposed ' if transposed else ''}{'x'.join(map(str, kernel))}"
     detail = f"{name}, stride {'x'.join(map(str, _list(stride, dims)))}" + (
-        f", {groups} groups" if groups > 1 else "")
-    return [Contraction("conv", macs, left, right, out.numel(),
-                        out.numel() if bias is not None else 0, detail,
-                        (*weight.shape, *size))]
+        f", {groups} groups" if groups > 1 else ""
+    )
+    return [
+        Contraction(
+            "conv",
+            macs,
+            left,
+            right,
+            out.numel(),
+            out.numel() if bias is not None else 0,
+            detail,
+            (*weight.shape, *size),
+        )
+    ]
 
 
 def pairs(a: Tensor, b: Tensor) -> int:
@@ -132,9 +149,16 @@ def matrix_product(a: Tensor, b: Tensor, bias: int = 0, origins=(None, None)) ->
     batch = math.prod(a.shape[:-2])
     macs = batch * m * k * n
     detail = f"{m}x{k} @ {k}x{n}"
-    return Contraction("linear", macs, Operand(a, n, macs, origins[0]),
-                       Operand(b, m, macs, origins[1]), batch * m * n, bias, detail,
-                       (m, k, n))
+    return Contraction(
+        "linear",
+        macs,
+        Operand(a, n, macs, origins[0]),
+        Operand(b, m, macs, origins[1]),
+        batch * m * n,
+        bias,
+        detail,
+        (m, k, n),
+    )
 
 
 def _mm(args, kwargs, out):

@@ -61,8 +61,7 @@ class OperationCounter(TorchDispatchMode):
         seconds: time spent counting so far.
     """
 
-    def __init__(self, model, spiking: bool, twin: str | None = None,
-                 rate_threshold: float = 0.0):
+    def __init__(self, model, spiking: bool, twin: str | None = None, rate_threshold: float = 0.0):
         super().__init__()
         self.model, self.spiking = model, spiking
         self.seconds = 0.0
@@ -93,8 +92,9 @@ class OperationCounter(TorchDispatchMode):
                 for name, module in self.model.named_modules():
                     name, what = name.removeprefix(inner), role(module)
                     handles.append(module.register_forward_pre_hook(self._before(name, what)))
-                    handles.append(module.register_forward_hook(self._after(name, what),
-                                                                with_kwargs=True))
+                    handles.append(
+                        module.register_forward_hook(self._after(name, what), with_kwargs=True)
+                    )
             yield self
         finally:
             for handle in handles:
@@ -189,8 +189,11 @@ class OperationCounter(TorchDispatchMode):
         outs = _tensors(out if isinstance(out, (tuple, list)) else (out,))
         if not outs:
             return
-        tag = None if name in _RETAGS else next(
-            (t for _, t in inputs if t is not None and t.kind is Kind.ANALOG), None)
+        tag = (
+            None
+            if name in _RETAGS
+            else next((t for _, t in inputs if t is not None and t.kind is Kind.ANALOG), None)
+        )
         if tag is None:
             tag = self._new_tag(name, args, kwargs, inputs, outs[0])
         constant = tag is not None and tag.kind is Kind.IMAGE and self.spiking
@@ -233,8 +236,11 @@ class OperationCounter(TorchDispatchMode):
             count = old.nonzero_count(x)
             if count is not None:
                 held = old.spatial
-                fits = (name in VIEWS and held is not None
-                        and tuple(out.shape[-len(held[0]):]) == held[0])
+                fits = (
+                    name in VIEWS
+                    and held is not None
+                    and tuple(out.shape[-len(held[0]) :]) == held[0]
+                )
                 view = out.data_ptr() == x.data_ptr()  # shares the counter of writes
                 tag.keep(x if view else out, count, held if fits else None)
 
@@ -249,8 +255,11 @@ class OperationCounter(TorchDispatchMode):
         if base is not None:  # written through a view: the whole is what all its parts are
             old = self._tag(base)
             same = old is None or old.kind in (Kind.WEIGHT, tag.kind)
-            kind = tag.kind if same else (
-                Kind.ANALOG if Kind.ANALOG in (old.kind, tag.kind) else Kind.UNSURE)
+            kind = (
+                tag.kind
+                if same
+                else (Kind.ANALOG if Kind.ANALOG in (old.kind, tag.kind) else Kind.UNSURE)
+            )
             sources = tag.sources | (old.sources if old else frozenset())
             if old is not None and old.kind is Kind.SPIKES and not old.sources:
                 sources = frozenset()
@@ -264,6 +273,7 @@ class OperationCounter(TorchDispatchMode):
             if isinstance(value, (tuple, list)):
                 return tuple(of(v) for v in value)
             return repr(value)
+
         return hash((name, *map(of, args), *((k, of(v)) for k, v in kwargs.items())))
 
     # ---- modules --------------------------------------------------------------------------------
@@ -273,6 +283,7 @@ class OperationCounter(TorchDispatchMode):
             self._path.append((name, isinstance(module, nn.Linear)))
             if what is not None:
                 self._pause()
+
         return hook
 
     def _after(self, name: str, what: Role | None):
@@ -287,6 +298,7 @@ class OperationCounter(TorchDispatchMode):
                 self._whole(name, what, module, given[0], out)
                 self.seconds += time.perf_counter() - start
             self._resume()
+
         return hook
 
     def _whole(self, name: str, what: Role, module, x: Tensor, out: Tensor) -> None:

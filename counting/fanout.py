@@ -13,8 +13,15 @@ from torch import Tensor
 
 
 @functools.lru_cache(maxsize=4096)
-def axis_fanout(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int,
-                transposed: bool = False) -> tuple[int, ...]:
+def axis_fanout(
+    size: int,
+    out: int,
+    kernel: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    transposed: bool = False,
+) -> tuple[int, ...]:
     """Outputs that each of `size` input positions reaches along one axis.
 
     Args:
@@ -36,9 +43,15 @@ def axis_fanout(size: int, out: int, kernel: int, stride: int, padding: int, dil
     return tuple(reached)
 
 
-def conv_fanout(size: Sequence[int], out: Sequence[int], kernel: Sequence[int],
-                stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
-                transposed: bool = False) -> Tensor:
+def conv_fanout(
+    size: Sequence[int],
+    out: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool = False,
+) -> Tensor:
     """Outputs of one output channel that each input position reaches: int64 [*size]."""
     fan = torch.ones((), dtype=torch.int64)
     for axis in zip(size, out, kernel, stride, padding, dilation, strict=True):

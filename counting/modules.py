@@ -54,8 +54,11 @@ def role(module: nn.Module) -> Role | None:
     for kind, what in _OURS:
         if isinstance(module, kind):
             return what
-    if type(module) is nn.Linear or (type(module) in _CONVS and module.padding_mode == "zeros"
-                                     and not isinstance(module.padding, str)):
+    if type(module) is nn.Linear or (
+        type(module) in _CONVS
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    ):
         return Role.WEIGHTS  # the exact types: a subclass may do anything
     return Role.NEURON if is_spikingjelly_neuron(module) else None
 
@@ -65,19 +68,35 @@ def contraction_of(module: nn.Module, x: Tensor, out: Tensor) -> Contraction:
     if isinstance(module, nn.Linear):
         rows, (outputs, inputs) = x.numel() // module.in_features, module.weight.shape
         macs = rows * inputs * outputs
-        return Contraction("linear", macs, Operand(x, outputs, macs),
-                           Operand(module.weight, rows, macs), out.numel(),
-                           out.numel() if module.bias is not None else 0,
-                           signature=(inputs, outputs))
-    arguments = (x, module.weight, module.bias, module.stride, module.padding, module.dilation,
-                 False, None, module.groups)
+        return Contraction(
+            "linear",
+            macs,
+            Operand(x, outputs, macs),
+            Operand(module.weight, rows, macs),
+            out.numel(),
+            out.numel() if module.bias is not None else 0,
+            signature=(inputs, outputs),
+        )
+    arguments = (
+        x,
+        module.weight,
+        module.bias,
+        module.stride,
+        module.padding,
+        module.dilation,
+        False,
+        None,
+        module.groups,
+    )
     return convolution(arguments, {}, out)[0]
 
 
 def is_spikingjelly_neuron(module: nn.Module) -> bool:
     """Whether a module is one of SpikingJelly's neurons (any version; not imported for this)."""
-    return any(cls.__module__.startswith("spikingjelly.") and ".neuron" in cls.__module__
-               for cls in type(module).__mro__)
+    return any(
+        cls.__module__.startswith("spikingjelly.") and ".neuron" in cls.__module__
+        for cls in type(module).__mro__
+    )
 
 
 def steps_of(module: nn.Module, out: Tensor) -> int:

@@ -19,7 +19,7 @@ def count_nonzero(x: Tensor) -> int:
     if x.device.type != "cpu" or x.numel() < _ROW * 8:
         return int(torch.count_nonzero(x))
     flat = _any_order(x)
-    return int(_block_sums(flat, _ROW).sum()) + int(torch.count_nonzero(flat[_whole(flat, _ROW):]))
+    return int(_block_sums(flat, _ROW).sum()) + int(torch.count_nonzero(flat[_whole(flat, _ROW) :]))
 
 
 def count_per_position(x: Tensor, positions: int) -> Tensor:
@@ -36,8 +36,9 @@ def count_per_position(x: Tensor, positions: int) -> Tensor:
 _SUMMED = 2048  # n equal numbers: a float32 sum is off by at most n**2 / 2**24 of one, 1/4 here
 
 
-def count_by_unit(x: Tensor, unit: Tensor, axis: int,
-                  places: tuple[int, ...] | None) -> tuple[int, Tensor | None] | None:
+def count_by_unit(
+    x: Tensor, unit: Tensor, axis: int, places: tuple[int, ...] | None
+) -> tuple[int, Tensor | None] | None:
     """Spikes of a tensor that holds 0 and one height a channel, by plain sums.
 
     A sum divided by the height is a whole number, exactly recoverable for up to 2048 terms, and
@@ -101,7 +102,7 @@ def _column_sums(table: Tensor) -> Tensor:
 def _channel_sums(x: Tensor, inverse: Tensor, axis: int) -> Tensor | None:
     if axis % x.dim() == x.dim() - 1:
         return _column_sums(x.reshape(-1, x.shape[-1])) * inverse
-    inner = math.prod(x.shape[axis + 1:])
+    inner = math.prod(x.shape[axis + 1 :])
     if axis != 1 or inner > _SUMMED:
         return None
     return x.reshape(x.shape[0], x.shape[1], inner).sum(2) * inverse
@@ -140,7 +141,7 @@ def _block_sums(flat: Tensor, row: int) -> Tensor:
     total = torch.zeros(row, dtype=torch.int64)
     for start in range(0, end, rows * row):
         stop = min(start + rows * row, end)
-        block = buffer[:stop - start]
+        block = buffer[: stop - start]
         torch.ne(flat[start:stop], 0, out=block)
         count = (stop - start) // row
         total += torch.mv(block.view(count, row).t(), ones[:count]).to(torch.int64)
@@ -161,9 +162,9 @@ def sum_over_steps(x: Tensor, steps: int, signed: bool) -> Tensor:
     total = torch.zeros(chunk.shape[1])
     buffer = torch.empty(min(_BLOCK, chunk.shape[1]))
     for start in range(0, chunk.shape[1], _BLOCK):
-        part = total[start:start + _BLOCK]
+        part = total[start : start + _BLOCK]
         for k in range(steps):
-            block = buffer[:part.numel()]
-            torch.ne(chunk[k, start:start + _BLOCK], 0, out=block)
+            block = buffer[: part.numel()]
+            torch.ne(chunk[k, start : start + _BLOCK], 0, out=block)
             part += block
     return total

@@ -96,17 +96,29 @@ class PublishedRows:
                 row.mac += dense
             else:
                 row.ac += dense if kind == "neuron" else dense * rate
+
         return hook
 
     def per_image(self) -> list[PublishedRow]:
         """The rows, an image."""
-        return [dataclasses.replace(row, dense=row.dense / self.images, ac=row.ac / self.images,
-                                    mac=row.mac / self.images) for row in self.rows.values()]
+        return [
+            dataclasses.replace(
+                row,
+                dense=row.dense / self.images,
+                ac=row.ac / self.images,
+                mac=row.mac / self.images,
+            )
+            for row in self.rows.values()
+        ]
 
 
 def _kind(module: nn.Module) -> str | None:
-    for kind, classes in (("conv", _CONVS), ("linear", nn.Linear), ("norm", _NORMS),
-                          ("pool", _POOLS)):
+    for kind, classes in (
+        ("conv", _CONVS),
+        ("linear", nn.Linear),
+        ("norm", _NORMS),
+        ("pool", _POOLS),
+    ):
         if isinstance(module, classes):
             return kind
     return "neuron" if is_spikingjelly_neuron(module) else None

@@ -142,15 +142,20 @@ def settle(ledger: Ledger, spiking: bool) -> Totals:
         twin_unknown=ledger.twin_unknown,
         weight_operations=_mean(sum(macs for macs, _ in weight), images),
         spike_driven_weight_operations=_mean(
-            sum(macs for macs, verdict in weight if verdict.acs is not None), images))
+            sum(macs for macs, verdict in weight if verdict.acs is not None), images
+        ),
+    )
 
 
 def _site(site: Site, ledger: Ledger) -> SiteTotals:
     images = ledger.images
-    return SiteTotals(firing_rate=site.spikes / max(1, site.updates),
-                      neurons=_mean(site.updates, max(1, ledger.image_steps)),
-                      updates=_mean(site.updates, images), spikes=_mean(site.spikes, images),
-                      alphabet=site.alphabet)
+    return SiteTotals(
+        firing_rate=site.spikes / max(1, site.updates),
+        neurons=_mean(site.updates, max(1, ledger.image_steps)),
+        updates=_mean(site.updates, images),
+        spikes=_mean(site.spikes, images),
+        alphabet=site.alphabet,
+    )
 
 
 def _mean(total: int, images: int) -> float | int:
@@ -190,12 +195,19 @@ def _operation(row: Row, verdict: _Verdict, ledger: Ledger) -> Operation:
     all_calls = images if row.once else image_steps
     driver = verdict.driver
     return Operation(
-        name=row.name, kind=row.kind, detail=row.detail, input=verdict.seen,
+        name=row.name,
+        kind=row.kind,
+        detail=row.detail,
+        input=verdict.seen,
         macs=_mean(row.macs, images) if driver is None else 0,
         acs=0 if driver is None else _mean(verdict.acs, images),
         rate_estimate=0.0 if driver is None else verdict.rate * row.macs / images,
         synapses=0 if driver is None else driver.connections / image_steps,
         events=0 if driver is None else _mean(driver.nonzero, images),
-        image=row.image, twin=_mean(row.macs if row.image else row.activations, images),
-        weights=row.weights, calls=_mean(all_calls, images),
-        inputs=_mean(row.inputs, all_calls), outputs=_mean(row.outputs, all_calls))
+        image=row.image,
+        twin=_mean(row.macs if row.image else row.activations, images),
+        weights=row.weights,
+        calls=_mean(all_calls, images),
+        inputs=_mean(row.inputs, all_calls),
+        outputs=_mean(row.outputs, all_calls),
+    )

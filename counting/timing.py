@@ -41,8 +41,14 @@ def steps_after(name: str, args: tuple, data: list[tuple[Tensor, Tag]], out: Ten
     return _taken(name, args, data[0][0], out, held)
 
 
-def copies_of(name: str, args: tuple, data: list[tuple[Tensor, Tag]], out: Tensor,
-              image_dims: int, steps: int | None) -> int:
+def copies_of(
+    name: str,
+    args: tuple,
+    data: list[tuple[Tensor, Tag]],
+    out: Tensor,
+    image_dims: int,
+    steps: int | None,
+) -> int:
     """How often a constant is repeated over time in an operation's result.
 
     Args:

@@ -52,8 +52,15 @@ class Twin:
         self.calls: dict[tuple, int] = {}
         self.unknown = ""
 
-    def add(self, key: tuple, row, c: Contraction, tags: list[Tag | None],
-            once_a_chunk: bool, running: bool = False) -> None:
+    def add(
+        self,
+        key: tuple,
+        row,
+        c: Contraction,
+        tags: list[Tag | None],
+        once_a_chunk: bool,
+        running: bool = False,
+    ) -> None:
         """One call of an operation.
 
         Args:
@@ -67,15 +74,19 @@ class Twin:
         data = [tag for tag in tags if tag is None or tag.kind is not Kind.WEIGHT]
         steps = max((_steps(tag) for tag in data), default=0)
         if steps == 0:
-            self.unknown = (f"the time axis at {row.name} is not known, so what fired over the "
-                            "run cannot be told")
+            self.unknown = (
+                f"the time axis at {row.name} is not known, so what fired over the "
+                "run cannot be told"
+            )
             return
         if steps > 1 and not once_a_chunk:
             self.calls[key] = self.calls.get(key, 0) + 1
             key = (*key, "call", self.calls[key])
         spikes = all(tag is not None and tag.kind is Kind.SPIKES for tag in data)
-        left, right = (self._sum(side.tensor, tag, steps, running)
-                       for side, tag in zip((c.left, c.right), tags, strict=True))
+        left, right = (
+            self._sum(side.tensor, tag, steps, running)
+            for side, tag in zip((c.left, c.right), tags, strict=True)
+        )
         held = self.held.get(key)
         if held is None:
             reach = (c.left if right is None else c.right).reach
@@ -100,7 +111,7 @@ class Twin:
     def close(self, ledger: Ledger, steps: int) -> None:
         """End of a forward pass of so many steps."""
         for key, held in self.held.items():
-            row_key = key[:key.index("call")] if "call" in key else key
+            row_key = key[: key.index("call")] if "call" in key else key
             least = self.rate_threshold * steps if held.spikes and self.how == "rates" else 0.0
             left, right = (_active(x, least) for x in (held.left, held.right))
             ledger.rows[row_key].activations += _reach_of(held, left, right)

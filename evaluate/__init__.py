@@ -8,6 +8,20 @@ from .observation import Observation, observe
 from .records import SCHEMA, check_record, read_eval_json, write_eval_json
 from .report import write_report
 
-__all__ = ["CONVENTIONS", "ENERGY_MODELS", "SCHEMA", "EnergyModel", "MemoryModel", "Observation",
-           "Recount", "check_record", "energy_model", "evaluate", "observe", "read_eval_json",
-           "recount", "write_eval_json", "write_report"]
+__all__ = [
+    "CONVENTIONS",
+    "ENERGY_MODELS",
+    "SCHEMA",
+    "EnergyModel",
+    "MemoryModel",
+    "Observation",
+    "Recount",
+    "check_record",
+    "energy_model",
+    "evaluate",
+    "observe",
+    "read_eval_json",
+    "recount",
+    "write_eval_json",
+    "write_report",
+]

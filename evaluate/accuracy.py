@@ -39,8 +39,10 @@ class Accuracy:
             self.steps, self.classes = steps, classes
             self.right1, self.right5, self.agree = zeros, zeros.clone(), zeros.clone()
         if (steps, classes) != (self.steps, self.classes):
-            raise ValueError(f"the model returns {steps} steps x {classes} classes for one batch "
-                             f"and {self.steps} x {self.classes} for another; they must be equal")
+            raise ValueError(
+                f"the model returns {steps} steps x {classes} classes for one batch "
+                f"and {self.steps} x {self.classes} for another; they must be equal"
+            )
         check_labels(labels, classes, self.images)
         labels = labels.to(readout.device)
         answer = readout.argmax(-1)  # [T, B]
@@ -63,8 +65,14 @@ class Accuracy:
 
     def reduce(self) -> None:
         """Exact sums over all processes; a process without images takes part, too."""
-        shape = sum_over_processes({"processes": 1, "busy": int(self.images > 0),
-                                    "steps": self.steps or 0, "classes": self.classes or 0})
+        shape = sum_over_processes(
+            {
+                "processes": 1,
+                "busy": int(self.images > 0),
+                "steps": self.steps or 0,
+                "classes": self.classes or 0,
+            }
+        )
         if shape["busy"] == 0 or shape["processes"] == 1:
             return
         steps, classes = (shape[key] // shape["busy"] for key in ("steps", "classes"))
@@ -72,8 +80,11 @@ class Accuracy:
             zeros = torch.zeros(steps, dtype=torch.int64)
             self.steps, self.classes = steps, classes
             self.right1, self.right5, self.agree = zeros, zeros.clone(), zeros.clone()
-        numbers = {"images": self.images, "exit_steps": self.exit_steps,
-                   "exit_right": self.exit_right}
+        numbers = {
+            "images": self.images,
+            "exit_steps": self.exit_steps,
+            "exit_right": self.exit_right,
+        }
         for name in ("right1", "right5", "agree"):
             numbers.update({f"{name}/{t}": int(v) for t, v in enumerate(getattr(self, name))})
         numbers.update({f"label/{k}": int(k in self.labels) for k in range(classes)})
@@ -91,11 +102,15 @@ class Accuracy:
 def check_labels(labels: Tensor, classes: int, seen: int) -> None:
     """ValueError unless all labels are whole numbers of the model's classes."""
     if labels.is_floating_point() or labels.dim() != 1:
-        raise ValueError(f"labels of type {labels.dtype} and shape {tuple(labels.shape)}; evaluate "
-                         "needs one whole class number an image")
+        raise ValueError(
+            f"labels of type {labels.dtype} and shape {tuple(labels.shape)}; evaluate "
+            "needs one whole class number an image"
+        )
     outside = (labels < 0) | (labels >= classes)
     if bool(outside.any()):
         place = int(outside.nonzero()[0])
-        raise ValueError(f"label {int(labels[place])} of image {seen + place} is outside the "
-                         f"model's {classes} classes (0 to {classes - 1}); the data and the model "
-                         "do not belong together")
+        raise ValueError(
+            f"label {int(labels[place])} of image {seen + place} is outside the "
+            f"model's {classes} classes (0 to {classes - 1}); the data and the model "
+            "do not belong together"
+        )

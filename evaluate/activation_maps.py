@@ -55,8 +55,14 @@ def spike_activation_maps(spikes: Tensor, gamma: float = GAMMA) -> Tensor:
     return torch.stack(maps)
 
 
-def score_cam(network, site: str, image: Tensor, axis: int, target: int | None = None,
-              channels: int = CHANNELS) -> tuple[Tensor, int]:
+def score_cam(
+    network,
+    site: str,
+    image: Tensor,
+    axis: int,
+    target: int | None = None,
+    channels: int = CHANNELS,
+) -> tuple[Tensor, int]:
     """ScoreCAM of one image.
 
     Args:
@@ -72,7 +78,8 @@ def score_cam(network, site: str, image: Tensor, axis: int, target: int | None =
     """
     kept: list[Tensor] = []
     handle = network.get_submodule(site).register_forward_hook(
-        lambda module, args, out: kept.append(out.detach()))
+        lambda module, args, out: kept.append(out.detach())
+    )
     try:
         logits = network(image[None])
     finally:
@@ -85,10 +92,10 @@ def score_cam(network, site: str, image: Tensor, axis: int, target: int | None =
         return torch.zeros(maps.shape[1:]), target
     order = maps[varied].abs().mean((1, 2)).argsort(descending=True)[:channels]
     maps, low, high = (x[varied[order]] for x in (maps, low, high))
-    large = functional.interpolate(((maps - low) / (high - low))[None], image.shape[-2:],
-                                   mode="bilinear", align_corners=False)[0]
-    scores = torch.cat([network(image * part[:, None])[:, target]
-                        for part in large.split(_BATCH)])
+    large = functional.interpolate(
+        ((maps - low) / (high - low))[None], image.shape[-2:], mode="bilinear", align_corners=False
+    )[0]
+    scores = torch.cat([network(image * part[:, None])[:, target] for part in large.split(_BATCH)])
     weights = scores.double().softmax(0).to(maps)
     return (weights[:, None, None] * maps).sum(0).clamp(min=0).cpu(), target
 
@@ -108,8 +115,13 @@ def explain(run: Run, ann, images: Tensor, labels) -> tuple[Maps | None, str]:
         return None, "maps: the images are event frames"
     steps = shown_steps(run.steps)
     maps = spike_activation_maps(run.map_spikes)
-    found = Maps(run.map_site, image.cpu(), None if labels is None else int(labels[0]), steps,
-                 [_to_one(maps[step - 1]) for step in steps])
+    found = Maps(
+        run.map_site,
+        image.cpu(),
+        None if labels is None else int(labels[0]),
+        steps,
+        [_to_one(maps[step - 1]) for step in steps],
+    )
     if ann is not None:
         try:
             ann.get_submodule(run.map_site)

@@ -30,4 +30,5 @@ def ann_values(snn, ann, images: Tensor, first_index: int) -> dict[str, tuple[Te
 def _keep(found: dict, name: str):
     def hook(module, inputs, output):
         found[name] = inputs[0].detach(), output.detach()
+
     return hook

@@ -71,31 +71,44 @@ class Caller:
 
     def _checked(self, out, images: Tensor, first_index: int) -> Tensor:
         if not isinstance(out, Tensor):
-            raise ValueError(f"the model returns {type(out).__name__}; it must return a tensor, "
-                             "[T, B, classes] (spiking) or [B, classes] (ANN)")
+            raise ValueError(
+                f"the model returns {type(out).__name__}; it must return a tensor, "
+                "[T, B, classes] (spiking) or [B, classes] (ANN)"
+            )
         if self.kind == "ann" and out.dim() == 3:
             self.kind = "direct"
         dims, what = (2, "[B, classes]") if self.kind == "ann" else (3, "[T, B, classes]")
         shape = tuple(out.shape)
         if out.dim() != dims or shape[-2] != len(images):
-            raise ValueError(f"the model returns a tensor of shape {shape} for {len(images)} "
-                             f"images; it must be {what}, the readout after each step")
+            raise ValueError(
+                f"the model returns a tensor of shape {shape} for {len(images)} "
+                f"images; it must be {what}, the readout after each step"
+            )
         event_frames = images.dim() == 5
-        if dims == 3 and self.timesteps is not None and shape[0] != self.timesteps and \
-                not event_frames:
-            raise ValueError(f"the model returns {shape[0]} time steps for timesteps="
-                             f"{self.timesteps}; return the readout after every step")
+        if (
+            dims == 3
+            and self.timesteps is not None
+            and shape[0] != self.timesteps
+            and not event_frames
+        ):
+            raise ValueError(
+                f"the model returns {shape[0]} time steps for timesteps="
+                f"{self.timesteps}; return the readout after every step"
+            )
         if shape[-1] < 2:
-            raise ValueError(f"the model tells {shape[-1]} class apart; accuracy needs at least "
-                             "two")
+            raise ValueError(
+                f"the model tells {shape[-1]} class apart; accuracy needs at least two"
+            )
         bad = ~torch.isfinite(out)
         if bool(bad.any()):
             where = bad.nonzero()[0].tolist()
             step = f", step {where[0] + 1}" if dims == 3 else ""
             value = float(out[tuple(where)])
-            raise ValueError(f"the model's output is {value} for image {first_index + where[-2]}"
-                             f"{step}, class {where[-1]}; look for a division by zero, an "
-                             "overflow or uninitialised statistics in the network")
+            raise ValueError(
+                f"the model's output is {value} for image {first_index + where[-2]}"
+                f"{step}, class {where[-1]}; look for a division by zero, an "
+                "overflow or uninitialised statistics in the network"
+            )
         return out
 
 

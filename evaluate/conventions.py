@@ -42,8 +42,9 @@ class Convention:
     recount: Callable[[nn.Module, Tensor, int], Recount]
 
 
-def spikingformer_attention(rates: Sequence[Sequence[float]], timesteps: int, heads: int,
-                            tokens: int, dim: int) -> float:
+def spikingformer_attention(
+    rates: Sequence[Sequence[float]], timesteps: int, heads: int, tokens: int, dim: int
+) -> float:
     """ACs of k^T v and q (k^T v) of all blocks: T h N d^2 (min(r_k, r_v) + r_q) each.
 
     Args:
@@ -55,8 +56,9 @@ def spikingformer_attention(rates: Sequence[Sequence[float]], timesteps: int, he
     return sum(timesteps * heads * tokens * width**2 * (min(k, v) + q) for q, k, v in rates)
 
 
-def spikingformer_energy(rows: Sequence[tuple[str, float, float]],
-                         attention_acs: float) -> tuple[float, float, float]:
+def spikingformer_energy(
+    rows: Sequence[tuple[str, float, float]], attention_acs: float
+) -> tuple[float, float, float]:
     """(MACs, ACs, millijoules) from rows (layer, AC, MAC), as the published script adds them up.
 
     Only layers with "conv" or "head" in their name enter; norms, neurons, pooling, residual adds
@@ -79,10 +81,12 @@ def _published_rows(model: nn.Module, images: Tensor, timesteps: int) -> Publish
 
 def _block_rates(rows: dict[str, PublishedRow], collector: PublishedRows) -> list:
     """(r_q, r_k, r_v) of every attention, and the shape of its tokens."""
-    blocks = [name[:-len("q_lif")] for name in rows if name.endswith("q_lif")]
+    blocks = [name[: -len("q_lif")] for name in rows if name.endswith("q_lif")]
     if not blocks:
-        raise ValueError("the network has no neurons named q_lif, k_lif and v_lif; this convention "
-                         "is for Spikingformer and the Spike-driven Transformer")
+        raise ValueError(
+            "the network has no neurons named q_lif, k_lif and v_lif; this convention "
+            "is for Spikingformer and the Spike-driven Transformer"
+        )
     return [tuple(rows[f"{block}{part}_lif"].rate for part in "qkv") for block in blocks]
 
 
@@ -94,10 +98,14 @@ def _spikingformer(model: nn.Module, images: Tensor, timesteps: int) -> Recount:
     _, _, dim, tokens = collector.outputs[first]
     heads = next(m.num_heads for m in model.modules() if hasattr(m, "num_heads"))
     attention = spikingformer_attention(rates, timesteps, heads, tokens, dim)
-    counted = {name: (row.mac, row.ac) for name, row in rows.items()
-               if row.kind in ("conv", "linear") and ("conv" in name or "head" in name)}
+    counted = {
+        name: (row.mac, row.ac)
+        for name, row in rows.items()
+        if row.kind in ("conv", "linear") and ("conv" in name or "head" in name)
+    }
     macs, acs, energy = spikingformer_energy(
-        [(name, ac, mac) for name, (mac, ac) in counted.items()], attention)
+        [(name, ac, mac) for name, (mac, ac) in counted.items()], attention
+    )
     return Recount("spikingformer", {**counted, "attention": (0.0, attention)}, macs, acs, energy)
 
 
@@ -109,8 +117,9 @@ def _sdt(model: nn.Module, images: Tensor, timesteps: int) -> Recount:
     """
     collector = _published_rows(model, images, timesteps)
     rows = {row.name: row for row in collector.per_image()}
-    counted = {name: (row.mac, row.ac) for name, row in rows.items()
-               if row.kind in ("conv", "linear")}
+    counted = {
+        name: (row.mac, row.ac) for name, row in rows.items() if row.kind in ("conv", "linear")
+    }
     first = next(name for name in rows if name.endswith("q_lif"))
     shape = collector.outputs[first]
     elements = shape[2] * shape[3] * (shape[4] if len(shape) > 4 else 1)  # N D
@@ -129,19 +138,33 @@ def _spikingresformer(model: nn.Module, images: Tensor, timesteps: int) -> Recou
         with counter.forward(images, timesteps) as marked:
             model(marked, timesteps=timesteps)
         counter.close(len(images), timesteps)
-    counted = {op.name: (0.0, op.acs) for op in settle(counter.ledger, True).operations
-               if not op.name.startswith(("prologue", "classifier"))}
+    counted = {
+        op.name: (0.0, op.acs)
+        for op in settle(counter.ledger, True).operations
+        if not op.name.startswith(("prologue", "classifier"))
+    }
     acs = sum(ac for _, ac in counted.values())
     return Recount("spikingresformer", counted, 0.0, acs, AC_PICOJOULES * acs / 1e9)
 
 
-CONVENTIONS: dict[str, Convention] = {c.name: c for c in (
-    Convention("spikingformer", "C. Zhou et al., \"Spikingformer\", arXiv 2304.11954, energy "
-               "script of the authors' repository (a modified syops-counter)", _spikingformer),
-    Convention("sdt", "M. Yao et al., \"Spike-driven Transformer\", NeurIPS 2023, table 1", _sdt),
-    Convention("spikingresformer", "X. Shi et al., \"SpikingResformer\", CVPR 2024, operation "
-               "monitor of the authors' repository", _spikingresformer),
-)}
+CONVENTIONS: dict[str, Convention] = {
+    c.name: c
+    for c in (
+        Convention(
+            "spikingformer",
+            'C. Zhou et al., "Spikingformer", arXiv 2304.11954, energy '
+            "script of the authors' repository (a modified syops-counter)",
+            _spikingformer,
+        ),
+        Convention("sdt", 'M. Yao et al., "Spike-driven Transformer", NeurIPS 2023, table 1', _sdt),
+        Convention(
+            "spikingresformer",
+            'X. Shi et al., "SpikingResformer", CVPR 2024, operation '
+            "monitor of the authors' repository",
+            _spikingresformer,
+        ),
+    )
+}
 
 
 def recount(model: nn.Module, images: Tensor, convention: str, timesteps: int = 4) -> Recount:
@@ -154,7 +177,9 @@ def recount(model: nn.Module, images: Tensor, convention: str, timesteps: int = 
     """
     if convention not in CONVENTIONS:
         near = difflib.get_close_matches(convention, CONVENTIONS, n=3, cutoff=0.4)
-        raise ValueError(f"unknown convention {convention!r}; "
-                         f"{'did you mean ' + ', '.join(near) + '?' if near else ''} known: "
-                         f"{', '.join(CONVENTIONS)}")
+        raise ValueError(
+            f"unknown convention {convention!r}; "
+            f"{'did you mean ' + ', '.join(near) + '?' if near else ''} known: "
+            f"{', '.join(CONVENTIONS)}"
+        )
     return CONVENTIONS[convention].recount(model, images, timesteps)

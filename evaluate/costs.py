@@ -6,13 +6,25 @@ from ..counting import Operation, Totals
 from .describe import Described
 from .energy import ENERGY_MODELS, EnergyModel
 
-_COUNTS = ("macs", "acs", "synaptic_operations", "other_operations", "energy_millijoules",
-           "spikes_per_synapse", "energy_to_quantised", "firing_rate", "energies",
-           "rate_times_operations", "spike_driven_share", "layers")
+_COUNTS = (
+    "macs",
+    "acs",
+    "synaptic_operations",
+    "other_operations",
+    "energy_millijoules",
+    "spikes_per_synapse",
+    "energy_to_quantised",
+    "firing_rate",
+    "energies",
+    "rate_times_operations",
+    "spike_driven_share",
+    "layers",
+)
 
 
-def put_costs(record: Described, totals: Totals | None, twin: Totals | None,
-              energy: EnergyModel, kind: str) -> None:
+def put_costs(
+    record: Described, totals: Totals | None, twin: Totals | None, energy: EnergyModel, kind: str
+) -> None:
     """Fill in everything that counting gives; what it does not give is null with its reason.
 
     Args:
@@ -36,23 +48,32 @@ def put_costs(record: Described, totals: Totals | None, twin: Totals | None,
     if twin is None or twin.twin_operations is None:
         why = why or (twin.twin_unknown if twin else "")
     models = {**ENERGY_MODELS, energy.name: energy}
-    energies = {name: _energies(model, totals, twin, bits, silent)
-                for name, model in models.items()}
+    energies = {
+        name: _energies(model, totals, twin, bits, silent) for name, model in models.items()
+    }
     record["energies"] = energies
-    record.put("energy_to_quantised", energies[energy.name]["to_quantised"],
-               silent or why or "the quantised twin does nothing on these images")
+    record.put(
+        "energy_to_quantised",
+        energies[energy.name]["to_quantised"],
+        silent or why or "the quantised twin does nothing on these images",
+    )
 
 
 def _put_spiking(record: Described, totals: Totals, kind: str, silent: str) -> None:
     if kind == "ann":
-        for key in ("spikes_per_synapse", "firing_rate", "rate_times_operations",
-                    "spike_driven_share"):
+        for key in (
+            "spikes_per_synapse",
+            "firing_rate",
+            "rate_times_operations",
+            "spike_driven_share",
+        ):
             record.put(key, None, "an ANN has no spikes")
         return
     per_synapse = None if silent or not totals.synapses else totals.acs / totals.synapses
     record.put("spikes_per_synapse", per_synapse, silent or "no synapses lie behind spikes")
-    record.put("firing_rate", totals.firing_rate or None,
-               "the model's neurons are of no known class")
+    record.put(
+        "firing_rate", totals.firing_rate or None, "the model's neurons are of no known class"
+    )
     record.put("rate_times_operations", None if silent else totals.rate_estimate, silent or "-")
     record.put("spike_driven_share", totals.spike_driven_share, "there are no weight layers")
 
@@ -60,11 +81,15 @@ def _put_spiking(record: Described, totals: Totals, kind: str, silent: str) -> N
 def _why_silent(totals: Totals) -> str:
     """Why a count of accumulations would be a silent number; empty if it would not."""
     if totals.sites and totals.spikes == 0:
-        return ("no spikes at all: no neuron fired on any image; look at the thresholds, at "
-                "uninitialised statistics, or give more time steps")
+        return (
+            "no spikes at all: no neuron fired on any image; look at the thresholds, at "
+            "uninitialised statistics, or give more time steps"
+        )
     if not totals.sites and totals.acs == 0:
-        return ("no spikes were recognised: no neuron of a known class, and no layer sees values "
-                "of a spike alphabet")
+        return (
+            "no spikes were recognised: no neuron of a known class, and no layer sees values "
+            "of a spike alphabet"
+        )
     return ""
 
 
@@ -79,17 +104,29 @@ def _bits(record: Described, kind: str) -> tuple[int | None, str]:
     return math.ceil(math.log2(record["levels"] + 1)), ""
 
 
-def _energies(model: EnergyModel, totals: Totals, twin: Totals | None, bits: int | None,
-              silent: str) -> dict:
+def _energies(
+    model: EnergyModel, totals: Totals, twin: Totals | None, bits: int | None, silent: str
+) -> dict:
     """One energy model's figures: millijoules, the twin's, and their ratio."""
     own = None if silent else model.millijoules(totals)
     rival = model.quantised_millijoules(twin, bits) if twin is not None and bits else None
     ratio = own / rival if own is not None and rival else None
-    return {"millijoules": own, "quantised_millijoules": rival, "to_quantised": ratio,
-            "source": model.source}
+    return {
+        "millijoules": own,
+        "quantised_millijoules": rival,
+        "to_quantised": ratio,
+        "source": model.source,
+    }
 
 
 def _layer(op: Operation) -> dict:
-    return {"name": op.name, "kind": op.kind, "detail": op.detail, "input": op.input,
-            "macs": op.macs, "acs": op.acs, "rate_times_operations": op.rate_estimate,
-            "synapses": op.synapses}
+    return {
+        "name": op.name,
+        "kind": op.kind,
+        "detail": op.detail,
+        "input": op.input,
+        "macs": op.macs,
+        "acs": op.acs,
+        "rate_times_operations": op.rate_estimate,
+        "synapses": op.synapses,
+    }

@@ -37,8 +37,11 @@ def describe(model, kind: str, timesteps: int | None, totals: Totals | None) -> 
             out.put(key, info.get(key), "the conversion does not say")
         out["seed"], out["levels"] = info.get("seed"), info.get("levels")
         return out
-    masks = sorted({m.ratio for m in model.modules() if isinstance(m, (SpikeMask, SeededMask))}
-                   if isinstance(model, nn.Module) else ())
+    masks = sorted(
+        {m.ratio for m in model.modules() if isinstance(m, (SpikeMask, SeededMask))}
+        if isinstance(model, nn.Module)
+        else ()
+    )
     out["seed"], out["levels"] = None, _levels(model)
     if kind == "ann":
         for key in ("neuron", "spike_values", "attention", "readout"):

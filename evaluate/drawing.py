@@ -24,13 +24,31 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _INK, _FAINT = "#010203", "#040506"  # black on paper; in the page they become its colours
 _STYLE = {
-    "font.family": "sans-serif", "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "axes.axisbelow": True, "grid.linewidth": 0.6, "lines.linewidth": 1.6, "lines.markersize": 4.5,
-    "legend.frameon": False, "legend.fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
-    "svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none",
-    "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
-    "axes.edgecolor": _INK, "axes.titlecolor": _INK, "grid.color": _FAINT,
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "svg.fonttype": "none",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.titlecolor": _INK,
+    "grid.color": _FAINT,
     "legend.labelcolor": _INK,
 }
 SIZE = (5.2, 3.4)  # inches: readable when 360 pixels wide
@@ -59,7 +77,7 @@ class Drawing:
         with matplotlib.rc_context({**_STYLE, "svg.hashsalt": self.name}):
             FigureCanvasSVG(self.figure).print_svg(out, metadata={"Date": None})
         text = out.getvalue()
-        text = text[text.index("<svg"):]
+        text = text[text.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
         text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
         text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
@@ -93,8 +111,14 @@ def new_figure(title: str, xlabel: str, ylabel: str, size: tuple[float, float] =
     return figure, axes
 
 
-def new_panels(title: str, rows: int, columns: int, size: tuple[float, float],
-               layout: str | None = "constrained", **more):
+def new_panels(
+    title: str,
+    rows: int,
+    columns: int,
+    size: tuple[float, float],
+    layout: str | None = "constrained",
+    **more,
+):
     """(figure, axes [rows, columns]) with one title above all panels."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout=layout)
@@ -106,10 +130,12 @@ def new_panels(title: str, rows: int, columns: int, size: tuple[float, float],
 def legend_below(figure: Figure, handles, labels, title: str | None = None) -> None:
     """A legend under the axes, where it hides no data; long names in one column."""
     columns = 2 if max(map(len, labels)) <= 30 and len(labels) > 1 else 1
-    figure.legend(handles, labels, loc="outside lower left", ncols=columns, title=title,
-                  alignment="left")
-    figure.set_size_inches(SIZE[0], SIZE[1] + 0.19 * -(-len(labels) // columns)
-                           + (0.2 if title else 0))
+    figure.legend(
+        handles, labels, loc="outside lower left", ncols=columns, title=title, alignment="left"
+    )
+    figure.set_size_inches(
+        SIZE[0], SIZE[1] + 0.19 * -(-len(labels) // columns) + (0.2 if title else 0)
+    )
 
 
 @contextlib.contextmanager

@@ -16,11 +16,15 @@ from .memory import MemoryModel
 
 PICOJOULES_IN_MILLIJOULE = 1e9
 
-_HOROWITZ = ("M. Horowitz, \"Computing's energy problem (and what we can do about it)\", ISSCC "
-             "2014, 45 nm, 0.9 V")
-_LEMAIRE = ("E. Lemaire et al., \"An analytical estimation of spiking neural networks energy "
-            "efficiency\", ICONIP 2022, arXiv 2210.13107; operations and SRAM accesses at 45 nm "
-            "after Horowitz, ISSCC 2014 (32-bit integers)")
+_HOROWITZ = (
+    'M. Horowitz, "Computing\'s energy problem (and what we can do about it)", ISSCC '
+    "2014, 45 nm, 0.9 V"
+)
+_LEMAIRE = (
+    'E. Lemaire et al., "An analytical estimation of spiking neural networks energy '
+    'efficiency", ICONIP 2022, arXiv 2210.13107; operations and SRAM accesses at 45 nm '
+    "after Horowitz, ISSCC 2014 (32-bit integers)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +48,10 @@ class EnergyModel:
         for field in ("mac_picojoules", "ac_picojoules"):
             value = getattr(self, field)
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
-                raise ValueError(f"energy model {self.name!r}: {field}={value!r} must be a finite "
-                                 "number of at least 0, in picojoules")
+                raise ValueError(
+                    f"energy model {self.name!r}: {field}={value!r} must be a finite "
+                    "number of at least 0, in picojoules"
+                )
 
     def operations_millijoules(self, macs: float, acs: float) -> float:
         """Energy of arithmetic alone."""
@@ -72,22 +78,38 @@ class EnergyModel:
         """
         if totals.twin_operations is None:
             return None
-        picojoules = (self.mac_picojoules * totals.image_macs
-                      + self.activation_picojoules(bits) * totals.twin_operations)
+        picojoules = (
+            self.mac_picojoules * totals.image_macs
+            + self.activation_picojoules(bits) * totals.twin_operations
+        )
         if self.memory is not None:
             picojoules += self.memory.twin_picojoules(totals)
         return picojoules / PICOJOULES_IN_MILLIJOULE
 
 
-ENERGY_MODELS: dict[str, EnergyModel] = {model.name: model for model in (
-    EnergyModel("45nm-fp32", 4.6, 0.9, f"{_HOROWITZ}: 32-bit float multiply 3.7 pJ, add 0.9 pJ"),
-    EnergyModel("45nm-fp16", 1.5, 0.4, f"{_HOROWITZ}: 16-bit float multiply 1.1 pJ, add 0.4 pJ"),
-    EnergyModel("45nm-int8", 0.23, 0.03, f"{_HOROWITZ}: 8-bit integer multiply 0.2 pJ, add "
-                "0.03 pJ"),
-    EnergyModel("lemaire", 3.2, 0.1, _LEMAIRE,
-                MemoryModel(((8 * 1024, 10.0), (32 * 1024, 20.0), (1024 * 1024, 100.0)),
-                            addition_picojoules=0.1)),
-)}
+ENERGY_MODELS: dict[str, EnergyModel] = {
+    model.name: model
+    for model in (
+        EnergyModel(
+            "45nm-fp32", 4.6, 0.9, f"{_HOROWITZ}: 32-bit float multiply 3.7 pJ, add 0.9 pJ"
+        ),
+        EnergyModel(
+            "45nm-fp16", 1.5, 0.4, f"{_HOROWITZ}: 16-bit float multiply 1.1 pJ, add 0.4 pJ"
+        ),
+        EnergyModel(
+            "45nm-int8", 0.23, 0.03, f"{_HOROWITZ}: 8-bit integer multiply 0.2 pJ, add 0.03 pJ"
+        ),
+        EnergyModel(
+            "lemaire",
+            3.2,
+            0.1,
+            _LEMAIRE,
+            MemoryModel(
+                ((8 * 1024, 10.0), (32 * 1024, 20.0), (1024 * 1024, 100.0)), addition_picojoules=0.1
+            ),
+        ),
+    )
+}
 
 
 def energy_model(model: str | EnergyModel) -> EnergyModel:
@@ -97,6 +119,8 @@ def energy_model(model: str | EnergyModel) -> EnergyModel:
     if model not in ENERGY_MODELS:
         near = difflib.get_close_matches(str(model), ENERGY_MODELS, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(ENERGY_MODELS)}"
-        raise ValueError(f"unknown energy model {model!r}; {hint} A model of your own: "
-                         "EnergyModel(name, mac_picojoules, ac_picojoules, source)")
+        raise ValueError(
+            f"unknown energy model {model!r}; {hint} A model of your own: "
+            "EnergyModel(name, mac_picojoules, ac_picojoules, source)"
+        )
     return ENERGY_MODELS[model]

@@ -40,11 +40,23 @@ class _Run:
     agreed: bool = False
 
 
-def evaluate(model, loader, timesteps: int | Sequence[int] | None = None,
-             energy: str | EnergyModel = "45nm-fp32", ann=None, name: str | None = None,
-             run: str | None = None, chunk: int | None = None, limit: int | None = None,
-             first_index: int | None = None, count: bool = True, check_independence: bool = True,
-             early_exit: float | None = None, progress: bool = False, device=None) -> dict:
+def evaluate(
+    model,
+    loader,
+    timesteps: int | Sequence[int] | None = None,
+    energy: str | EnergyModel = "45nm-fp32",
+    ann=None,
+    name: str | None = None,
+    run: str | None = None,
+    chunk: int | None = None,
+    limit: int | None = None,
+    first_index: int | None = None,
+    count: bool = True,
+    check_independence: bool = True,
+    early_exit: float | None = None,
+    progress: bool = False,
+    device=None,
+) -> dict:
     """Evaluate an ANN, a converted network or anybody's spiking network.
 
     Args:
@@ -85,13 +97,29 @@ def evaluate(model, loader, timesteps: int | Sequence[int] | None = None,
     place = torch.device(device) if device is not None else device_of(model)
     with prepared(model, ann, device=device):
         batches = _batches(loader, limit, place)
-        result = _pass(caller, batches, ann, first_index, count, check_independence, early_exit,
-                       _bar(loader, limit, progress, name))
+        result = _pass(
+            caller,
+            batches,
+            ann,
+            first_index,
+            count,
+            check_independence,
+            early_exit,
+            _bar(loader, limit, progress, name),
+        )
     return _record(result, caller, model, ann, energy, name, run, check_independence)
 
 
-def _pass(caller: Caller, batches: Iterator, ann, first_index: int, count: bool, check: bool,
-          early_exit: float | None, bar) -> _Run:
+def _pass(
+    caller: Caller,
+    batches: Iterator,
+    ann,
+    first_index: int,
+    count: bool,
+    check: bool,
+    early_exit: float | None,
+    bar,
+) -> _Run:
     """The loop over the images."""
     result = _Run(Accuracy(early_exit), None, None, agreed=ann is not None)
     with contextlib.ExitStack() as stack:
@@ -106,8 +134,9 @@ def _pass(caller: Caller, batches: Iterator, ann, first_index: int, count: bool,
                 answer = logits.argmax(-1)
             start = _now(images)
             before = result.counter.seconds if result.counter else 0.0
-            readout = _forward(result.counter, lambda x, f=first: caller(x, f), images,
-                               None, caller.timesteps)
+            readout = _forward(
+                result.counter, lambda x, f=first: caller(x, f), images, None, caller.timesteps
+            )
             counted = result.counter.seconds - before if result.counter else 0.0
             result.seconds += _now(images) - start - counted
             result.accuracy.add(readout, labels, answer)
@@ -117,8 +146,9 @@ def _pass(caller: Caller, batches: Iterator, ann, first_index: int, count: bool,
     return result
 
 
-def _first_batch(result: _Run, caller: Caller, images: Tensor, first: int, ann, count: bool,
-                 check: bool, stack) -> None:
+def _first_batch(
+    result: _Run, caller: Caller, images: Tensor, first: int, ann, count: bool, check: bool, stack
+) -> None:
     """What needs images before the loop can begin: the kind of the model, its independence."""
     if caller.kind == "ann":
         caller(images[:1], first)  # tells an ANN from a spiking network with its own T
@@ -148,8 +178,13 @@ def _twin_reading(caller: Caller, ann) -> tuple[str | None, float]:
     return ("levels", 0.0) if cumulative or not levels else ("rates", 0.5 / levels)
 
 
-def _forward(counter: OperationCounter | None, call, images: Tensor, fixed_steps: int | None,
-             timesteps: int | None) -> Tensor:
+def _forward(
+    counter: OperationCounter | None,
+    call,
+    images: Tensor,
+    fixed_steps: int | None,
+    timesteps: int | None,
+) -> Tensor:
     """One call of a model, counted if there is a counter."""
     if counter is None:
         return call(images)
@@ -160,14 +195,14 @@ def _forward(counter: OperationCounter | None, call, images: Tensor, fixed_steps
     return out
 
 
-def _record(result: _Run, caller: Caller, model, ann, energy: EnergyModel, name, run,
-            checked: bool) -> dict:
+def _record(
+    result: _Run, caller: Caller, model, ann, energy: EnergyModel, name, run, checked: bool
+) -> dict:
     """The dictionary, from the sums over all processes."""
     accuracy = result.accuracy
     accuracy.reduce()
     if accuracy.images == 0:
-        raise ValueError("the loader gives no images; check the data folder, the split and "
-                         "--limit")
+        raise ValueError("the loader gives no images; check the data folder, the split and --limit")
     ledger = merged(result.counter.ledger if result.counter else Ledger())
     twin_ledger = merged(result.twin.ledger if result.twin else Ledger())
     kinds = [kind for kind in gather(caller.kind if result.accuracy.labels else None) if kind]
@@ -186,8 +221,11 @@ def _record(result: _Run, caller: Caller, model, ann, energy: EnergyModel, name,
     _put_speed(record, result, accuracy.images, model)
     found = [text for text in gather(result.independent) if text is not None]
     texts = [text for text in found if text is not True]
-    record.put("batch_independent", texts[0] if texts else True if found else None,
-               "the check was switched off")
+    record.put(
+        "batch_independent",
+        texts[0] if texts else True if found else None,
+        "the check was switched off",
+    )
     record["notes"] = _notes(accuracy, totals, texts)
     record["uncounted"] = record.uncounted() + _uncounted_operations(totals)
     return {key: record[key] for key in (*KEYS, *EXTRA)}
@@ -205,9 +243,11 @@ def _put_accuracy(record: Described, accuracy: Accuracy, kind: str, agreed: bool
     record.put("agreement_with_ann", agreement, reason)
     record["early_exit"] = None
     if accuracy.confidence is not None:
-        record["early_exit"] = {"confidence": accuracy.confidence,
-                                "average_timesteps": accuracy.exit_steps / accuracy.images,
-                                "top1": 100.0 * accuracy.exit_right / accuracy.images}
+        record["early_exit"] = {
+            "confidence": accuracy.confidence,
+            "average_timesteps": accuracy.exit_steps / accuracy.images,
+            "top1": 100.0 * accuracy.exit_right / accuracy.images,
+        }
 
 
 def _top1_random(result: _Run) -> float | None:
@@ -221,8 +261,9 @@ def _top1_random(result: _Run) -> float | None:
 
 def _put_speed(record: Described, result: _Run, images: int, model) -> None:
     seconds = max(gather(result.seconds))
-    record.put("images_per_second", images / seconds if seconds > 0 else None,
-               "the clock did not advance")
+    record.put(
+        "images_per_second", images / seconds if seconds > 0 else None, "the clock did not advance"
+    )
     if device_of(model).type == "cuda":
         record["peak_memory_bytes"] = max(gather(torch.cuda.max_memory_allocated()))
     else:
@@ -244,8 +285,10 @@ def _notes(accuracy: Accuracy, totals: Totals | None, leaks: list[str]) -> list[
     notes = []
     if len(accuracy.labels) == 1 and accuracy.images > 1:
         only = next(iter(accuracy.labels))
-        notes.append(f"all {accuracy.images} images bear one label ({only}): this accuracy says "
-                     "nothing about telling classes apart; evaluate images of several classes")
+        notes.append(
+            f"all {accuracy.images} images bear one label ({only}): this accuracy says "
+            "nothing about telling classes apart; evaluate images of several classes"
+        )
     if leaks:
         notes.append("answers depend on the batch, so top1 is not a property of the model alone")
     for site, found in (totals.sites if totals else {}).items():
@@ -260,16 +303,19 @@ def _notes(accuracy: Accuracy, totals: Totals | None, leaks: list[str]) -> list[
 
 def _uncounted_operations(totals: Totals | None) -> list[str]:
     found = totals.uncounted if totals else {}
-    return [f"operation {name}: no handle counts it (called {calls} times)"
-            for name, calls in sorted(found.items())]
+    return [
+        f"operation {name}: no handle counts it (called {calls} times)"
+        for name, calls in sorted(found.items())
+    ]
 
 
 def _batches(loader, limit: int | None, device) -> Iterator[tuple[Tensor, Tensor]]:
     left = math.inf if limit is None else limit
     for batch in loader:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            raise ValueError(f"the loader gives {type(batch).__name__}; evaluate needs batches "
-                             "(images, labels)")
+            raise ValueError(
+                f"the loader gives {type(batch).__name__}; evaluate needs batches (images, labels)"
+            )
         images, labels = batch[0], torch.as_tensor(batch[1])
         if len(images) != len(labels):
             raise ValueError(f"a batch has {len(images)} images and {len(labels)} labels")
@@ -305,8 +351,13 @@ def _whole(name: str, value) -> int:
 def _bar(loader, limit: int | None, progress: bool, name):
     total = getattr(loader, "num_images", None)
     total = total if limit is None else min(limit, total or limit)
-    return tqdm(total=total, desc=name or "evaluate", unit="image", leave=False,
-                disable=None if progress else True)
+    return tqdm(
+        total=total,
+        desc=name or "evaluate",
+        unit="image",
+        leave=False,
+        disable=None if progress else True,
+    )
 
 
 def _now(images: Tensor) -> float:

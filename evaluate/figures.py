@@ -17,25 +17,39 @@ def accuracy_over_time(records: Sequence[dict]) -> Drawing | None:
     snns = [r for r in records if r["top1_by_timestep"]]
     if not snns:
         return None
-    figure, axes = new_figure("Accuracy against time steps", "time steps T (log scale)",
-                              "top-1 accuracy, %")
+    figure, axes = new_figure(
+        "Accuracy against time steps", "time steps T (log scale)", "top-1 accuracy, %"
+    )
     last = max(len(r["top1_by_timestep"]) for r in snns)
     with style():
         for i, record in enumerate(records):
             look = _look(i)
             curve = record["top1_by_timestep"]
             if curve:
-                axes.plot(range(1, len(curve) + 1), curve, label=record["name"], **look,
-                          markevery=_powers(len(curve)))
+                axes.plot(
+                    range(1, len(curve) + 1),
+                    curve,
+                    label=record["name"],
+                    **look,
+                    markevery=_powers(len(curve)),
+                )
             elif record["kind"] == "ann":
-                axes.axhline(record["top1"], color=look["color"], linestyle="--", linewidth=1.2,
-                             label=f"{record['name']} ({record['top1']:.2f} %)")
+                axes.axhline(
+                    record["top1"],
+                    color=look["color"],
+                    linestyle="--",
+                    linewidth=1.2,
+                    label=f"{record['name']} ({record['top1']:.2f} %)",
+                )
         _time_axis(axes, last)
         legend_below(figure, *axes.get_legend_handles_labels())
     parts = [f"{r['name']} ends at {r['top1']:.2f} %" for r in records]
-    return Drawing("accuracy_over_time", "Accuracy against time steps",
-                   "Line chart of top-1 accuracy after each time step: " + ", ".join(parts) + ".",
-                   figure)
+    return Drawing(
+        "accuracy_over_time",
+        "Accuracy against time steps",
+        "Line chart of top-1 accuracy after each time step: " + ", ".join(parts) + ".",
+        figure,
+    )
 
 
 def _powers(length: int) -> list[int]:
@@ -53,29 +67,41 @@ def _time_axis(axes, last: int) -> None:
 
 def accuracy_over_energy(records: Sequence[dict]) -> Drawing | None:
     """Top-1 against energy; the marker grows with the number of parameters."""
-    shown = [(i, r) for i, r in enumerate(records)
-             if r["energy_millijoules"] and r["parameters"]]
+    shown = [(i, r) for i, r in enumerate(records) if r["energy_millijoules"] and r["parameters"]]
     if len(shown) < 2:
         return None
     model = shown[0][1]["energy_model"]
-    figure, axes = new_figure("Accuracy against energy",
-                              f"energy of one image, mJ ({model}, log scale)", "top-1 accuracy, %")
+    figure, axes = new_figure(
+        "Accuracy against energy",
+        f"energy of one image, mJ ({model}, log scale)",
+        "top-1 accuracy, %",
+    )
     largest = max(r["parameters"] for _, r in shown)
     with style():
         for i, record in shown:
             size = 30 + 170 * record["parameters"] / largest
-            axes.scatter(record["energy_millijoules"], record["top1"], s=size, alpha=0.85,
-                         label=f"{record['name']} ({number(record['parameters'])})", **_look(i))
+            axes.scatter(
+                record["energy_millijoules"],
+                record["top1"],
+                s=size,
+                alpha=0.85,
+                label=f"{record['name']} ({number(record['parameters'])})",
+                **_look(i),
+            )
         axes.set_xscale("log")
         axes.margins(x=0.2, y=0.25)
         legend_below(figure, *axes.get_legend_handles_labels(), title="model (parameters)")
         for handle in figure.legends[0].legend_handles:
             handle.set_sizes([30])
-    parts = [f"{r['name']} {r['top1']:.2f} % at {energy(r['energy_millijoules'])}"
-             for _, r in shown]
-    return Drawing("accuracy_over_energy", "Accuracy against energy",
-                   "Scatter chart, larger marks for more parameters: " + ", ".join(parts) + ".",
-                   figure)
+    parts = [
+        f"{r['name']} {r['top1']:.2f} % at {energy(r['energy_millijoules'])}" for _, r in shown
+    ]
+    return Drawing(
+        "accuracy_over_energy",
+        "Accuracy against energy",
+        "Scatter chart, larger marks for more parameters: " + ", ".join(parts) + ".",
+        figure,
+    )
 
 
 def firing_rates(records: Sequence[dict]) -> Drawing | None:
@@ -83,20 +109,36 @@ def firing_rates(records: Sequence[dict]) -> Drawing | None:
     shown = [(i, r) for i, r in enumerate(records) if r["firing_rate"]]
     if not shown:
         return None
-    figure, axes = new_figure("Firing rate of each layer", "neuron layer, in data-flow order",
-                              "spikes a neuron and step, %")
+    figure, axes = new_figure(
+        "Firing rate of each layer",
+        "neuron layer, in data-flow order",
+        "spikes a neuron and step, %",
+    )
     with style():
         for i, record in shown:
             rates = [100 * rate for rate in record["firing_rate"].values()]
-            axes.plot(range(1, len(rates) + 1), rates, label=record["name"], linewidth=1.0,
-                      markersize=3.5, color=_look(i)["color"], marker=_look(i)["marker"])
+            axes.plot(
+                range(1, len(rates) + 1),
+                rates,
+                label=record["name"],
+                linewidth=1.0,
+                markersize=3.5,
+                color=_look(i)["color"],
+                marker=_look(i)["marker"],
+            )
         axes.set_ylim(bottom=0)
         legend_below(figure, *axes.get_legend_handles_labels())
-    parts = [f"{r['name']} between {100 * min(r['firing_rate'].values()):.2g} and "
-             f"{100 * max(r['firing_rate'].values()):.2g} %" for _, r in shown]
-    return Drawing("firing_rates", "Firing rate of each layer",
-                   "Line chart over the layers from input to output: " + ", ".join(parts) + ".",
-                   figure)
+    parts = [
+        f"{r['name']} between {100 * min(r['firing_rate'].values()):.2g} and "
+        f"{100 * max(r['firing_rate'].values()):.2g} %"
+        for _, r in shown
+    ]
+    return Drawing(
+        "firing_rates",
+        "Firing rate of each layer",
+        "Line chart over the layers from input to output: " + ", ".join(parts) + ".",
+        figure,
+    )
 
 
 def synaptic_operations(records: Sequence[dict]) -> Drawing | None:
@@ -104,47 +146,75 @@ def synaptic_operations(records: Sequence[dict]) -> Drawing | None:
     shown = [(i, r) for i, r in enumerate(records) if r["kind"] != "ann" and r.get("layers")]
     if not shown:
         return None
-    figure, axes = new_figure("Operations of each layer", "operation, in data-flow order",
-                              "operations an image (log scale)\nfilled: ACs, open: MACs")
+    figure, axes = new_figure(
+        "Operations of each layer",
+        "operation, in data-flow order",
+        "operations an image (log scale)\nfilled: ACs, open: MACs",
+    )
     with style():
         for i, record in shown:
             look = _look(i)
             for key, filled in (("acs", True), ("macs", False)):
-                points = [(n + 1, layer[key]) for n, layer in enumerate(record["layers"])
-                          if layer[key]]
+                points = [
+                    (n + 1, layer[key]) for n, layer in enumerate(record["layers"]) if layer[key]
+                ]
                 if points:
-                    axes.plot(*zip(*points, strict=True), linestyle="none", markersize=4.5,
-                              marker=look["marker"], color=look["color"],
-                              markerfacecolor=look["color"] if filled else "none",
-                              label=record["name"] if filled else None)
+                    axes.plot(
+                        *zip(*points, strict=True),
+                        linestyle="none",
+                        markersize=4.5,
+                        marker=look["marker"],
+                        color=look["color"],
+                        markerfacecolor=look["color"] if filled else "none",
+                        label=record["name"] if filled else None,
+                    )
         axes.set_yscale("log")
         legend_below(figure, *axes.get_legend_handles_labels())
-    parts = [f"{r['name']} {number(r['acs'])} accumulations and {number(r['macs'])} "
-             "multiply-accumulates in all" for _, r in shown]
-    return Drawing("operations", "Operations of each layer",
-                   "Marks for each operation, filled for accumulations, open for "
-                   "multiply-accumulates: " + ", ".join(parts) + ".", figure)
+    parts = [
+        f"{r['name']} {number(r['acs'])} accumulations and {number(r['macs'])} "
+        "multiply-accumulates in all"
+        for _, r in shown
+    ]
+    return Drawing(
+        "operations",
+        "Operations of each layer",
+        "Marks for each operation, filled for accumulations, open for "
+        "multiply-accumulates: " + ", ".join(parts) + ".",
+        figure,
+    )
 
 
 def energy_to_quantised(records: Sequence[dict]) -> Drawing | None:
     """Energy over that of the quantised twin, under every energy model."""
-    shown = [(i, r) for i, r in enumerate(records)
-             if any(e["to_quantised"] for e in (r.get("energies") or {}).values())]
+    shown = [
+        (i, r)
+        for i, r in enumerate(records)
+        if any(e["to_quantised"] for e in (r.get("energies") or {}).values())
+    ]
     if not shown:
         return None
     names = list(dict.fromkeys(m for _, r in shown for m in r["energies"]))
-    figure, axes = new_figure("Energy over that of the quantised network", "energy model",
-                              "ratio (log scale); below 1 the SNN wins")
+    figure, axes = new_figure(
+        "Energy over that of the quantised network",
+        "energy model",
+        "ratio (log scale); below 1 the SNN wins",
+    )
     width = 0.8 / len(shown)
     with style():
         for place, (i, record) in enumerate(shown):
             heights = [(record["energies"].get(m) or {}).get("to_quantised") for m in names]
             xs = [n - 0.4 + (place + 0.5) * width for n in range(len(names))]
             points = [(x, h) for x, h in zip(xs, heights, strict=True) if h]
-            axes.vlines([x for x, _ in points], 1, [h for _, h in points], linewidth=2,
-                        color=_look(i)["color"])
-            axes.plot(*zip(*points, strict=True), linestyle="none", label=record["name"],
-                      **_look(i))
+            axes.vlines(
+                [x for x, _ in points],
+                1,
+                [h for _, h in points],
+                linewidth=2,
+                color=_look(i)["color"],
+            )
+            axes.plot(
+                *zip(*points, strict=True), linestyle="none", label=record["name"], **_look(i)
+            )
         axes.set_yscale("log")
         axes.axhline(1, linewidth=1.2, linestyle="--", color=axes.spines["left"].get_edgecolor())
         axes.set_xticks(range(len(names)), names)
@@ -154,12 +224,20 @@ def energy_to_quantised(records: Sequence[dict]) -> Drawing | None:
         legend_below(figure, *axes.get_legend_handles_labels())
     parts = []
     for _, record in shown:
-        told = [f"{e['to_quantised']:.3g} under {m}" for m, e in record["energies"].items()
-                if e["to_quantised"]]
+        told = [
+            f"{e['to_quantised']:.3g} under {m}"
+            for m, e in record["energies"].items()
+            if e["to_quantised"]
+        ]
         parts.append(f"{record['name']}: {', '.join(told)}")
-    return Drawing("energy_to_quantised", "Energy over that of the quantised network",
-                   "Ratio for each energy model; 1 is the network's own quantised twin. "
-                   + "; ".join(parts) + ".", figure)
+    return Drawing(
+        "energy_to_quantised",
+        "Energy over that of the quantised network",
+        "Ratio for each energy model; 1 is the network's own quantised twin. "
+        + "; ".join(parts)
+        + ".",
+        figure,
+    )
 
 
 def training_curves(metrics: Mapping[str, Sequence[dict]]) -> Drawing | None:
@@ -167,8 +245,11 @@ def training_curves(metrics: Mapping[str, Sequence[dict]]) -> Drawing | None:
     curves = []
     for run, rows in metrics.items():
         for split in dict.fromkeys(row.get("split") for row in rows):
-            points = [(row["epoch"], row["top1"]) for row in rows
-                      if row.get("split") == split and row.get("top1") is not None]
+            points = [
+                (row["epoch"], row["top1"])
+                for row in rows
+                if row.get("split") == split and row.get("top1") is not None
+            ]
             if points:
                 curves.append((run, split, points))
     if max((len(points) for _, _, points in curves), default=0) < 2:
@@ -179,16 +260,25 @@ def training_curves(metrics: Mapping[str, Sequence[dict]]) -> Drawing | None:
     lines = ("-", "--", ":", "-.")
     with style():
         for run, split, points in curves:
-            axes.plot(*zip(*points, strict=True), label=f"{run}, {split}",
-                      color=COLORS[runs.index(run) % len(COLORS)],
-                      linestyle=lines[splits.index(split) % len(lines)],
-                      marker=MARKERS[runs.index(run) % len(MARKERS)], markersize=3)
+            axes.plot(
+                *zip(*points, strict=True),
+                label=f"{run}, {split}",
+                color=COLORS[runs.index(run) % len(COLORS)],
+                linestyle=lines[splits.index(split) % len(lines)],
+                marker=MARKERS[runs.index(run) % len(MARKERS)],
+                markersize=3,
+            )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_below(figure, *axes.get_legend_handles_labels())
-    parts = [f"{run} ends at {points[-1][1]:.2f} % on the {split} split"
-             for run, split, points in curves]
-    return Drawing("training", "Training", "Line chart of accuracy over epochs: "
-                   + ", ".join(parts) + ".", figure)
+    parts = [
+        f"{run} ends at {points[-1][1]:.2f} % on the {split} split" for run, split, points in curves
+    ]
+    return Drawing(
+        "training",
+        "Training",
+        "Line chart of accuracy over epochs: " + ", ".join(parts) + ".",
+        figure,
+    )
 
 
 def layer_errors(errors: Mapping[str, Sequence[dict]]) -> Drawing | None:
@@ -196,19 +286,33 @@ def layer_errors(errors: Mapping[str, Sequence[dict]]) -> Drawing | None:
     shown = {name: rows for name, rows in errors.items() if rows}
     if not shown:
         return None
-    figure, axes = new_figure("Error of each layer after conversion", "layer, in data-flow order",
-                              "relative error against the ANN")
+    figure, axes = new_figure(
+        "Error of each layer after conversion",
+        "layer, in data-flow order",
+        "relative error against the ANN",
+    )
     with style():
         for i, (name, rows) in enumerate(shown.items()):
             values = [row["error"] for row in rows]
             axes.plot(range(1, len(values) + 1), values, label=name, **_look(i), linewidth=1.0)
         axes.set_ylim(bottom=0)
         legend_below(figure, *axes.get_legend_handles_labels())
-    parts = [f"{name} from {rows[0]['error']:.3g} to {rows[-1]['error']:.3g}"
-             for name, rows in shown.items()]
-    return Drawing("layer_errors", "Error of each layer after conversion",
-                   "Line chart over the layers: " + ", ".join(parts) + ".", figure)
+    parts = [
+        f"{name} from {rows[0]['error']:.3g} to {rows[-1]['error']:.3g}"
+        for name, rows in shown.items()
+    ]
+    return Drawing(
+        "layer_errors",
+        "Error of each layer after conversion",
+        "Line chart over the layers: " + ", ".join(parts) + ".",
+        figure,
+    )
 
 
-RECORD_FIGURES = (accuracy_over_time, accuracy_over_energy, energy_to_quantised, firing_rates,
-                  synaptic_operations)
+RECORD_FIGURES = (
+    accuracy_over_time,
+    accuracy_over_energy,
+    energy_to_quantised,
+    firing_rates,
+    synaptic_operations,
+)

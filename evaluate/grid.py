@@ -39,14 +39,23 @@ class Grid:
 
     def latex(self) -> str:
         """A booktabs table."""
-        lines = [r"% needs \usepackage{booktabs}",
-                 r"\begin{tabular}{l" + "r" * (len(self.head) - 1) + "}", r"\toprule",
-                 " & ".join(map(latex, self.head)) + r" \\", r"\midrule",
-                 *(" & ".join(map(latex, row)) + r" \\" for row in self.rows),
-                 r"\bottomrule", r"\end{tabular}", ""]
+        lines = [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{tabular}{l" + "r" * (len(self.head) - 1) + "}",
+            r"\toprule",
+            " & ".join(map(latex, self.head)) + r" \\",
+            r"\midrule",
+            *(" & ".join(map(latex, row)) + r" \\" for row in self.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
         return "\n".join(lines)
 
     def files(self) -> list[tuple[str, str]]:
         """(name, content) of its three files."""
-        return [(f"{self.name}.md", self.markdown()), (f"{self.name}.csv", self.csv()),
-                (f"{self.name}.tex", self.latex())]
+        return [
+            (f"{self.name}.md", self.markdown()),
+            (f"{self.name}.csv", self.csv()),
+            (f"{self.name}.tex", self.latex()),
+        ]

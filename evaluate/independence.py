@@ -20,8 +20,9 @@ STEPS = 8  # a leak shows in the second step already, a deep network's logits ta
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 
-def check_independence(caller: Caller, images: Tensor, first_index: int,
-                       masked: bool = False) -> bool | str:
+def check_independence(
+    caller: Caller, images: Tensor, first_index: int, masked: bool = False
+) -> bool | str:
     """True, or a text that says how many logits differ and by how much.
 
     The check runs in float64 on a copy where the model can be copied, so that rounding, and the few
@@ -64,9 +65,10 @@ def _in_float64(caller: Caller, images: Tensor) -> tuple[Caller, Tensor]:
 def _compare(probe: Caller, images: Tensor, first: int, masked: bool) -> str | None:
     """None if all answers agree; otherwise what does not, in words."""
     together = probe(images, first)
-    checks = {"in two equal calls": probe(images, first),
-              "alone": torch.cat([probe(images[i:i + 1], first + i) for i in range(len(images))],
-                                 -2)}
+    checks = {
+        "in two equal calls": probe(images, first),
+        "alone": torch.cat([probe(images[i : i + 1], first + i) for i in range(len(images))], -2),
+    }
     if len(images) > 1:
         checks["in other company"] = _in_other_company(probe, images, first)
         if not masked:
@@ -82,10 +84,15 @@ def _compare(probe: Caller, images: Tensor, first: int, masked: bool) -> str | N
             how.append(name)
     if not how:
         return None
-    hint = "" if images.dtype == torch.float64 else (
-        " (in the model's own precision, in which rounding may flip spikes)")
-    return (f"no: {differing} of {together.numel()} logits differ, by up to {worst:.3g}, when "
-            f"{len(images)} images are evaluated {', '.join(how)}{hint}")
+    hint = (
+        ""
+        if images.dtype == torch.float64
+        else (" (in the model's own precision, in which rounding may flip spikes)")
+    )
+    return (
+        f"no: {differing} of {together.numel()} logits differ, by up to {worst:.3g}, when "
+        f"{len(images)} images are evaluated {', '.join(how)}{hint}"
+    )
 
 
 def _in_other_company(probe: Caller, images: Tensor, first: int) -> Tensor:

@@ -21,30 +21,47 @@ def layers_json(observations: Mapping[str, Observation]) -> str:
     models = [_model(name, seen) for name, seen in observations.items() if seen.layers]
     if not models:
         return ""
-    text = json.dumps({"sent": SENT_RANGE, "read": READ_RANGE, "decades": _DECADES,
-                       "models": models}, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        {"sent": SENT_RANGE, "read": READ_RANGE, "decades": _DECADES, "models": models},
+        separators=(",", ":"),
+        allow_nan=False,
+    )
     return text.replace("<", "\\u003c")
 
 
 def _model(name: str, seen: Observation) -> dict:
     first = default_layer(seen)
-    window = "" if seen.window is None else (
-        f"mean of steps {seen.window[0]} to {seen.window[1]}")
+    window = "" if seen.window is None else (f"mean of steps {seen.window[0]} to {seen.window[1]}")
     if seen.kind == "converted" and seen.window is None:
         window = "sum of all steps"
-    return {"name": name, "steps": seen.timesteps, "images": seen.images, "window": window,
-            "first": seen.layers.index(first), "layers": [_layer(seen, x) for x in seen.layers]}
+    return {
+        "name": name,
+        "steps": seen.timesteps,
+        "images": seen.images,
+        "window": window,
+        "first": seen.layers.index(first),
+        "layers": [_layer(seen, x) for x in seen.layers],
+    }
 
 
 def _layer(seen: Observation, layer: Layer) -> dict:
-    told = {"name": layer.name, "text": alt_text(seen, layer), "rows": layer.raster.shape[1],
-            "plus": _bits(layer.raster > 0), "rates": _shares(layer.rates)}
+    told = {
+        "name": layer.name,
+        "text": alt_text(seen, layer),
+        "rows": layer.raster.shape[1],
+        "plus": _bits(layer.raster > 0),
+        "rates": _shares(layer.rates),
+    }
     if bool((layer.raster < 0).any()):
         told["minus"] = _bits(layer.raster < 0)
     if layer.membranes is not None:
         low, high = (float(f"{x:.3g}") for x in torch.aminmax(layer.membranes))
-        told["membranes"] = [low, high, layer.membranes.shape[1],
-                             _bytes(_scaled(layer.membranes.T, low, high))]
+        told["membranes"] = [
+            low,
+            high,
+            layer.membranes.shape[1],
+            _bytes(_scaled(layer.membranes.T, low, high)),
+        ]
     if layer.ann is not None:
         top = float(f"{max(float(layer.ann.max()), float(layer.snn.max()), 0.1):.3g}")
         pairs = torch.stack((layer.ann, layer.snn))

@@ -13,12 +13,38 @@ def layer_table(observations: Mapping[str, Observation]) -> list[Grid]:
     rows, values = [], []
     for name, seen in observations.items():
         for layer in seen.layers:
-            rows.append((name, layer.name, str(layer.neurons), percent(100 * layer.rate),
-                         percent(100 * layer.fired), plain_digits(layer.error)))
-            values.append((name, layer.name, layer.neurons, layer.rate, layer.fired, layer.error,
-                           seen.images, seen.timesteps))
+            rows.append(
+                (
+                    name,
+                    layer.name,
+                    str(layer.neurons),
+                    percent(100 * layer.rate),
+                    percent(100 * layer.fired),
+                    plain_digits(layer.error),
+                )
+            )
+            values.append(
+                (
+                    name,
+                    layer.name,
+                    layer.neurons,
+                    layer.rate,
+                    layer.fired,
+                    layer.error,
+                    seen.images,
+                    seen.timesteps,
+                )
+            )
     if not rows:
         return []
-    keys = ("model", "layer", "neurons", "firing_rate", "fired_share", "relative_error", "images",
-            "timesteps")
+    keys = (
+        "model",
+        "layer",
+        "neurons",
+        "firing_rate",
+        "fired_share",
+        "relative_error",
+        "images",
+        "timesteps",
+    )
     return [Grid("layers", "Layers", head, rows, keys, values)]

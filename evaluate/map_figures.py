@@ -22,10 +22,17 @@ def activation_maps(observations: Mapping[str, Observation]) -> Drawing | None:
     columns = 2 + max(len(seen.maps.steps) for _, seen in shown)
     width, head, tall = 5.2, 0.5, 1.12  # inches
     height = head + tall * len(shown)
-    figure, axes = new_panels("Spike activation maps over time", len(shown), columns,
-                              (width, height), layout=None)
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.18 / height,
-                           top=1 - (head + 0.06) / height, wspace=0.06, hspace=0.6)
+    figure, axes = new_panels(
+        "Spike activation maps over time", len(shown), columns, (width, height), layout=None
+    )
+    figure.subplots_adjust(
+        left=0.01,
+        right=0.99,
+        bottom=0.18 / height,
+        top=1 - (head + 0.06) / height,
+        wspace=0.06,
+        hspace=0.6,
+    )
     with style():
         for place in axes.flat:
             place.set_axis_off()
@@ -43,17 +50,21 @@ def _row(row, seen: Observation) -> None:
     maps = seen.maps
     picture = _grey(maps.image)
     cells: list[tuple[str, Tensor | None]] = [
-        ("image" if maps.label is None else f"label {maps.label}", None)]
+        ("image" if maps.label is None else f"label {maps.label}", None)
+    ]
     answer = "" if maps.target is None else f" {maps.target}"
     cells.append((f"CAM{answer}" if maps.score_cam is not None else "no CAM", maps.score_cam))
-    cells += [(f"t = {step}", spikes) for step, spikes in zip(maps.steps, maps.spikes,
-                                                              strict=True)]
+    cells += [(f"t = {step}", spikes) for step, spikes in zip(maps.steps, maps.spikes, strict=True)]
     for place, (text, heat) in zip(row, cells, strict=False):
         place.text(0.5, -0.04, text, transform=place.transAxes, ha="center", va="top", fontsize=7)
         if heat is None and text.startswith("no"):
             continue
-        place.imshow(picture.numpy() if heat is None else _overlaid(picture, heat), cmap="gray", vmin=0,
-                     vmax=1)
+        place.imshow(
+            picture.numpy() if heat is None else _overlaid(picture, heat),
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+        )
 
 
 def _grey(image: Tensor) -> Tensor:
@@ -66,8 +77,9 @@ def _overlaid(picture: Tensor, heat: Tensor):
     """The picture under its heat map: [H, W, 3]."""
     from matplotlib import colormaps  # noqa: PLC0415  (only where maps are drawn)
 
-    large = functional.interpolate(heat[None, None], picture.shape, mode="bilinear",
-                                   align_corners=False)[0, 0]
+    large = functional.interpolate(
+        heat[None, None], picture.shape, mode="bilinear", align_corners=False
+    )[0, 0]
     colors = torch.from_numpy(colormaps["inferno"](large.numpy())[..., :3]).float()
     return (0.65 * colors + 0.35 * picture[..., None]).clamp(0, 1).numpy()
 
@@ -82,9 +94,12 @@ def _alt(shown) -> str:
             if agree is not None:
                 text += f", last map correlates {agree:.2f} with ScoreCAM"
         parts.append(text)
-    return ("One row a model: the image, ScoreCAM of the ANN, then the spike activation map "
-            f"(weight of earlier spikes exp(-{GAMMA:g} a step)) at five steps; bright is active. "
-            + "; ".join(parts) + ".")
+    return (
+        "One row a model: the image, ScoreCAM of the ANN, then the spike activation map "
+        f"(weight of earlier spikes exp(-{GAMMA:g} a step)) at five steps; bright is active. "
+        + "; ".join(parts)
+        + "."
+    )
 
 
 def _correlation(a: Tensor, b: Tensor) -> float | None:

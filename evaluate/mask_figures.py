@@ -22,11 +22,16 @@ def mask_groups(records: Sequence[dict]) -> list[list[dict]]:
     groups: dict[tuple, dict[float, dict]] = {}
     for record in records:
         if record["kind"] == "converted" and record["mask"] is not None:
-            key = tuple(record.get(k) for k in ("parameters", "neuron", "attention", "timesteps",
-                                                "readout", "levels"))
+            key = tuple(
+                record.get(k)
+                for k in ("parameters", "neuron", "attention", "timesteps", "readout", "levels")
+            )
             groups.setdefault(key, {}).setdefault(record["mask"], record)
-    return [[by_ratio[ratio] for ratio in sorted(by_ratio)]
-            for by_ratio in groups.values() if len(by_ratio) > 1]
+    return [
+        [by_ratio[ratio] for ratio in sorted(by_ratio)]
+        for by_ratio in groups.values()
+        if len(by_ratio) > 1
+    ]
 
 
 def group_name(group: Sequence[dict]) -> str:
@@ -53,23 +58,42 @@ def mask_accuracy(records: Sequence[dict]) -> Drawing | None:
             name = group_name(group)
             curves = [("SNN", [(r["mask"], r["top1"]) for r in group])]
             anns = [(r["mask"], _ann_of(r, records)) for r in group]
-            curves.append(("ANN, masks at their expectation",
-                           [(mask, ann["top1"]) for mask, ann in anns if ann]))
-            curves.append(("ANN, random masks",
-                           [(mask, ann["top1_random_masks"]) for mask, ann in anns
-                            if ann and ann.get("top1_random_masks") is not None]))
+            curves.append(
+                (
+                    "ANN, masks at their expectation",
+                    [(mask, ann["top1"]) for mask, ann in anns if ann],
+                )
+            )
+            curves.append(
+                (
+                    "ANN, random masks",
+                    [
+                        (mask, ann["top1_random_masks"])
+                        for mask, ann in anns
+                        if ann and ann.get("top1_random_masks") is not None
+                    ],
+                )
+            )
             for k, (what, points) in enumerate(curves):
                 if points:
-                    axes.plot(*zip(*points, strict=True), label=f"{name}: {what}",
-                              color=COLORS[(3 * i + k) % len(COLORS)], linestyle=_LINES[k],
-                              marker=MARKERS[(3 * i + k) % len(MARKERS)])
-            parts.append(name + " " + ", ".join(f"{percent(r['top1'])} % at {r['mask']:g}"
-                                                for r in group))
+                    axes.plot(
+                        *zip(*points, strict=True),
+                        label=f"{name}: {what}",
+                        color=COLORS[(3 * i + k) % len(COLORS)],
+                        linestyle=_LINES[k],
+                        marker=MARKERS[(3 * i + k) % len(MARKERS)],
+                    )
+            parts.append(
+                name + " " + ", ".join(f"{percent(r['top1'])} % at {r['mask']:g}" for r in group)
+            )
         axes.margins(y=0.15)
         legend_below(figure, *axes.get_legend_handles_labels())
-    return Drawing("mask_accuracy", "Accuracy against mask ratio",
-                   "Line chart of top-1 accuracy of the spiking networks: " + "; ".join(parts)
-                   + ".", figure)
+    return Drawing(
+        "mask_accuracy",
+        "Accuracy against mask ratio",
+        "Line chart of top-1 accuracy of the spiking networks: " + "; ".join(parts) + ".",
+        figure,
+    )
 
 
 def mask_power(records: Sequence[dict]) -> Drawing | None:
@@ -78,25 +102,48 @@ def mask_power(records: Sequence[dict]) -> Drawing | None:
     if not groups:
         return None
     model = groups[0][0]["energy_model"]
-    figure, axes = new_figure("Energy and accuracy at each mask ratio",
-                              f"energy of one image, mJ ({model})", "top-1 accuracy, %")
+    figure, axes = new_figure(
+        "Energy and accuracy at each mask ratio",
+        f"energy of one image, mJ ({model})",
+        "top-1 accuracy, %",
+    )
     parts = []
     with style():
         for i, group in enumerate(groups):
             points = [(r["energy_millijoules"], r["top1"]) for r in group]
-            axes.plot(*zip(*points, strict=True), color=COLORS[i % len(COLORS)],
-                      marker=MARKERS[i % len(MARKERS)], linestyle="--", linewidth=1.0,
-                      markersize=7, label=group_name(group))
+            axes.plot(
+                *zip(*points, strict=True),
+                color=COLORS[i % len(COLORS)],
+                marker=MARKERS[i % len(MARKERS)],
+                linestyle="--",
+                linewidth=1.0,
+                markersize=7,
+                label=group_name(group),
+            )
             for record, point in zip(group, points, strict=True):
-                axes.annotate(f"{100 * record['mask']:g} %", point, xytext=(6, 6),
-                              textcoords="offset points", fontsize=8)
-            parts.append(group_name(group) + " " + ", ".join(
-                f"{energy(r['energy_millijoules'])} and {percent(r['top1'])} % at {r['mask']:g}"
-                for r in group))
+                axes.annotate(
+                    f"{100 * record['mask']:g} %",
+                    point,
+                    xytext=(6, 6),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
+            parts.append(
+                group_name(group)
+                + " "
+                + ", ".join(
+                    f"{energy(r['energy_millijoules'])} and {percent(r['top1'])} % at {r['mask']:g}"
+                    for r in group
+                )
+            )
         axes.margins(x=0.2, y=0.25)
         legend_below(figure, *axes.get_legend_handles_labels(), title="labels: mask ratio")
-    return Drawing("mask_power", "Energy and accuracy at each mask ratio",
-                   "One mark for each mask ratio: " + "; ".join(parts) + ".", figure)
+    return Drawing(
+        "mask_power",
+        "Energy and accuracy at each mask ratio",
+        "One mark for each mask ratio: " + "; ".join(parts) + ".",
+        figure,
+    )
 
 
 def mask_table(records: Sequence[dict]) -> Grid | None:
@@ -104,8 +151,15 @@ def mask_table(records: Sequence[dict]) -> Grid | None:
     groups = mask_groups(records)
     if not groups:
         return None
-    head = ("Network", "Mask", "Energy (change)", "SNN top-1, % (change)", "ANN top-1, %",
-            "ANN, random masks, %", "Spikes masked, %")
+    head = (
+        "Network",
+        "Mask",
+        "Energy (change)",
+        "SNN top-1, % (change)",
+        "ANN top-1, %",
+        "ANN, random masks, %",
+        "Spikes masked, %",
+    )
     rows, plain = [], []
     for group in groups:
         bare = group[0] if group[0]["mask"] == 0 else None
@@ -114,16 +168,41 @@ def mask_table(records: Sequence[dict]) -> Grid | None:
             masked = record.get("masked_share")
             shift = _change(record, bare, "energy_millijoules", lambda a, b: 100 * (a / b - 1))
             gain = _change(record, bare, "top1", lambda a, b: a - b)
-            rows.append((group_name(group), f"{record['mask']:g}",
-                         energy(record["energy_millijoules"]) + _bracket(shift, " %", 1),
-                         percent(record["top1"]) + _bracket(gain, "", 2), percent(ann.get("top1")),
-                         percent(ann.get("top1_random_masks")),
-                         percent(None if masked is None else 100 * masked)))
-            plain.append((group_name(group), record["mask"], record["energy_millijoules"], shift,
-                          record["top1"], gain, ann.get("top1"), ann.get("top1_random_masks"),
-                          masked))
-    keys = ("network", "mask", "energy_millijoules", "energy_change_percent", "top1",
-            "top1_change", "ann_top1", "ann_top1_random_masks", "masked_share")
+            rows.append(
+                (
+                    group_name(group),
+                    f"{record['mask']:g}",
+                    energy(record["energy_millijoules"]) + _bracket(shift, " %", 1),
+                    percent(record["top1"]) + _bracket(gain, "", 2),
+                    percent(ann.get("top1")),
+                    percent(ann.get("top1_random_masks")),
+                    percent(None if masked is None else 100 * masked),
+                )
+            )
+            plain.append(
+                (
+                    group_name(group),
+                    record["mask"],
+                    record["energy_millijoules"],
+                    shift,
+                    record["top1"],
+                    gain,
+                    ann.get("top1"),
+                    ann.get("top1_random_masks"),
+                    masked,
+                )
+            )
+    keys = (
+        "network",
+        "mask",
+        "energy_millijoules",
+        "energy_change_percent",
+        "top1",
+        "top1_change",
+        "ann_top1",
+        "ann_top1_random_masks",
+        "masked_share",
+    )
     return Grid("masks", "Mask ratios", head, rows, keys, plain)
 
 

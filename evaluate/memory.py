@@ -58,8 +58,10 @@ class MemoryModel:
 
     def twin_picojoules(self, totals: Totals) -> float:
         """Accesses and bias additions of the quantised twin, run once."""
-        return sum(self._dense(op, op.twin, 1) + op.outputs * self.addition_picojoules
-                   for op in totals.operations)
+        return sum(
+            self._dense(op, op.twin, 1) + op.outputs * self.addition_picojoules
+            for op in totals.operations
+        )
 
     def _weight(self, op: Operation) -> float:
         return self.access_picojoules(op.weights or op.inputs)
@@ -68,5 +70,8 @@ class MemoryModel:
         """Each operation reads a weight; a convolution and a product read an input for each, too,
         a fully connected layer reads each input once; each output is written."""
         reads = min(operations, op.inputs * calls) if op.kind == "linear" else operations
-        return (operations * self._weight(op) + reads * self.access_picojoules(op.inputs)
-                + op.outputs * calls * self.access_picojoules(op.outputs))
+        return (
+            operations * self._weight(op)
+            + reads * self.access_picojoules(op.inputs)
+            + op.outputs * calls * self.access_picojoules(op.outputs)
+        )

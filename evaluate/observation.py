@@ -87,8 +87,15 @@ class Observation:
     maps: Maps | None = None
 
 
-def observe(model, images: Tensor, timesteps: int | None = None, ann=None, first_index: int = 0,
-            map_site: str | None = None, labels: Tensor | None = None) -> Observation:
+def observe(
+    model,
+    images: Tensor,
+    timesteps: int | None = None,
+    ann=None,
+    first_index: int = 0,
+    map_site: str | None = None,
+    labels: Tensor | None = None,
+) -> Observation:
     """Run a spiking network on a few images and keep a sample of what its neurons do.
 
     Args:
@@ -105,21 +112,33 @@ def observe(model, images: Tensor, timesteps: int | None = None, ann=None, first
         ValueError: a model without neurons that are known, no images, an unknown `map_site`.
     """
     if not isinstance(images, Tensor) or images.dim() < 2 or len(images) == 0:
-        raise ValueError(f"images of shape {getattr(images, 'shape', None)} must be a batch with "
-                         "at least one image")
+        raise ValueError(
+            f"images of shape {getattr(images, 'shape', None)} must be a batch with "
+            "at least one image"
+        )
     caller = Caller(model, timesteps, chunk=1)
     watch = watch_converted if caller.converted else watch_direct
     with prepared(model, ann):
         images = images.to(device_of(model))
         watched = watch(caller, images, first_index, map_site)
         values = ann_values(model, ann, images, first_index) if ann is not None else {}
-        layers = [_layer(found, values.get(name), len(images))
-                  for name, found in watched.layers.items()]
+        layers = [
+            _layer(found, values.get(name), len(images)) for name, found in watched.layers.items()
+        ]
         maps, why = explain(watched, ann, images, labels)
     skipped = [*watched.skipped, *([why] if why else [])]
     mask = model.info.get("mask") if caller.converted else 0.0
-    return Observation(caller.kind, watched.steps, len(images), watched.window, mask or 0.0,
-                       _norm(ann if ann is not None else model), layers, skipped, maps)
+    return Observation(
+        caller.kind,
+        watched.steps,
+        len(images),
+        watched.window,
+        mask or 0.0,
+        _norm(ann if ann is not None else model),
+        layers,
+        skipped,
+        maps,
+    )
 
 
 def _norm(model) -> str | None:
@@ -140,9 +159,14 @@ def _layer(found: Watched, values: tuple[Tensor, Tensor] | None, images: int) ->
         values: what the ANN's activation reads and gives, [B, ...] each.
     """
     rates = (found.spikes / found.steps).flatten()
-    layer = Layer(found.name, found.spikes.numel() // images, float(rates.mean()),
-                  float((rates > 0).double().mean()), _shares(rates, RATE_BINS, (0.0, 1.0)),
-                  *_sampled(found))
+    layer = Layer(
+        found.name,
+        found.spikes.numel() // images,
+        float(rates.mean()),
+        float((rates > 0).double().mean()),
+        _shares(rates, RATE_BINS, (0.0, 1.0)),
+        *_sampled(found),
+    )
     if found.sent is None:
         return layer
     threshold = found.threshold.double()

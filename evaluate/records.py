@@ -14,15 +14,51 @@ import torch
 SCHEMA = 1
 
 # Keys of a record, in order; every one is there, null with its reason in `uncounted` if need be.
-KEYS = ("name", "kind", "run", "parameters", "timesteps", "neuron", "spike_values", "attention",
-        "readout", "mask", "top1", "top5", "top1_by_timestep", "top5_by_timestep",
-        "agreement_with_ann", "macs", "acs", "synaptic_operations", "other_operations",
-        "uncounted", "energy_millijoules", "energy_model", "spikes_per_synapse",
-        "energy_to_quantised", "batch_independent", "firing_rate", "images_per_second")
+KEYS = (
+    "name",
+    "kind",
+    "run",
+    "parameters",
+    "timesteps",
+    "neuron",
+    "spike_values",
+    "attention",
+    "readout",
+    "mask",
+    "top1",
+    "top5",
+    "top1_by_timestep",
+    "top5_by_timestep",
+    "agreement_with_ann",
+    "macs",
+    "acs",
+    "synaptic_operations",
+    "other_operations",
+    "uncounted",
+    "energy_millijoules",
+    "energy_model",
+    "spikes_per_synapse",
+    "energy_to_quantised",
+    "batch_independent",
+    "firing_rate",
+    "images_per_second",
+)
 # Beyond the keys that scripts may rely on: what the report draws.
-EXTRA = ("images", "classes", "energies", "rate_times_operations", "spike_driven_share", "layers",
-         "early_exit", "peak_memory_bytes", "seed", "levels", "top1_random_masks", "masked_share",
-         "notes")
+EXTRA = (
+    "images",
+    "classes",
+    "energies",
+    "rate_times_operations",
+    "spike_driven_share",
+    "layers",
+    "early_exit",
+    "peak_memory_bytes",
+    "seed",
+    "levels",
+    "top1_random_masks",
+    "masked_share",
+    "notes",
+)
 
 
 def versions() -> dict[str, str]:
@@ -31,12 +67,19 @@ def versions() -> dict[str, str]:
         ours = metadata.version("spikeswap")
     except metadata.PackageNotFoundError:  # used from a folder on the path, not installed
         ours = "not installed"
-    return {"spikeswap": ours, "torch": str(torch.__version__),
-            "python": platform.python_version()}
+    return {"spikeswap": ours, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
-def write_eval_json(records: Sequence[dict], folder, *, data: str, split: str, images: int,
-                    device: str = "cpu", **more) -> Path:
+def write_eval_json(
+    records: Sequence[dict],
+    folder,
+    *,
+    data: str,
+    split: str,
+    images: int,
+    device: str = "cpu",
+    **more,
+) -> Path:
     """Write `eval.json` into a folder (to a temporary name first); returns its path.
 
     Args:
@@ -48,8 +91,16 @@ def write_eval_json(records: Sequence[dict], folder, *, data: str, split: str, i
     """
     for record in records:
         check_record(record)
-    content = {"schema": SCHEMA, "data": data, "split": split, "images": int(images),
-               "device": str(device), "versions": versions(), **more, "models": list(records)}
+    content = {
+        "schema": SCHEMA,
+        "data": data,
+        "split": split,
+        "images": int(images),
+        "device": str(device),
+        "versions": versions(),
+        **more,
+        "models": list(records),
+    }
     path = Path(folder) / "eval.json"
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
@@ -85,8 +136,10 @@ def read_eval_json(path) -> dict:
         raise ValueError(f"{path}: not JSON ({error}); run tools/eval.py again") from None
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
-        raise ValueError(f"{path}: schema {schema!r}, this version reads schema {SCHEMA}; evaluate "
-                         "the run again with this version")
+        raise ValueError(
+            f"{path}: schema {schema!r}, this version reads schema {SCHEMA}; evaluate "
+            "the run again with this version"
+        )
     for key in ("data", "split", "images", "models"):
         if key not in content:
             raise ValueError(f"{path}: {key!r} is missing; evaluate the run again")
@@ -100,12 +153,15 @@ def check_record(record: dict) -> None:
     name = record.get("name", "?")
     missing = [key for key in KEYS if key not in record]
     if missing:
-        raise ValueError(f"record of {name!r} lacks {', '.join(missing)}; use what evaluate() "
-                         "returned")
+        raise ValueError(
+            f"record of {name!r} lacks {', '.join(missing)}; use what evaluate() returned"
+        )
     for site, rate in (record["firing_rate"] or {}).items():
         if not 0 <= rate <= 1:
-            raise ValueError(f"record of {name!r}: firing rate {rate} of {site} is outside [0, 1]; "
-                             "a neuron sends at most one spike a step")
+            raise ValueError(
+                f"record of {name!r}: firing rate {rate} of {site} is outside [0, 1]; "
+                "a neuron sends at most one spike a step"
+            )
     for key in ("top1", "top5", "agreement_with_ann"):
         value = record[key]
         if value is not None and not 0 <= value <= 100:
@@ -117,5 +173,6 @@ def check_record(record: dict) -> None:
     told = " ".join(str(text) for text in record["uncounted"])
     silent = [key for key in KEYS if record[key] is None and key not in told]
     if silent:
-        raise ValueError(f"record of {name!r}: {', '.join(silent)} is null without a reason in "
-                         "'uncounted'")
+        raise ValueError(
+            f"record of {name!r}: {', '.join(silent)} is null without a reason in 'uncounted'"
+        )

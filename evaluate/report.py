@@ -24,12 +24,22 @@ from .words import describe_model, findings
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(records: Sequence[dict], folder, *, metrics=None, audits: Mapping | None = None,
-                 layer_errors: Mapping | None = None,
-                 observations: Mapping[str, Observation] | None = None, data: str | None = None,
-                 split: str | None = None, images: int | None = None, limit: int | None = None,
-                 device: str | None = None, data_note: str | None = None,
-                 title: str = "Spiking networks beside their ANNs") -> Path:
+def write_report(
+    records: Sequence[dict],
+    folder,
+    *,
+    metrics=None,
+    audits: Mapping | None = None,
+    layer_errors: Mapping | None = None,
+    observations: Mapping[str, Observation] | None = None,
+    data: str | None = None,
+    split: str | None = None,
+    images: int | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    data_note: str | None = None,
+    title: str = "Spiking networks beside their ANNs",
+) -> Path:
     """Write report.html, figures/*.png and tables/*.{md,csv,tex}; returns the page's path.
 
     Args:
@@ -52,15 +62,32 @@ def write_report(records: Sequence[dict], folder, *, metrics=None, audits: Mappi
     drawings = _drawings(records, _read_metrics(metrics or {}), _errors(layer_errors or {}), seen)
     grids = [grid for grid in (mask_table(records),) if grid is not None]
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    about = {"data": data, "split": split, "images": images, "limit": limit, "device": device,
-             "data_note": data_note, "total_images": None}
+    about = {
+        "data": data,
+        "split": split,
+        "images": images,
+        "limit": limit,
+        "device": device,
+        "data_note": data_note,
+        "total_images": None,
+    }
     written = _written(folder, records)
     about = {key: written.get(key) if value is None else value for key, value in about.items()}
     if about["images"] is None:
         about["images"] = records[0].get("images")
-    page = _page(records, drawings, audits or {}, layer_errors or {},
-                 {**about, "title": title, "versions": versions(), "grids": grids,
-                  "layer_data": layers_json(seen)})
+    page = _page(
+        records,
+        drawings,
+        audits or {},
+        layer_errors or {},
+        {
+            **about,
+            "title": title,
+            "versions": versions(),
+            "grids": grids,
+            "layer_data": layers_json(seen),
+        },
+    )
     for drawing in [*drawings, *layer_figures(seen)]:
         drawing.save_png(folder / "figures")
     _write_tables(folder / "tables", records, [*grids, *layer_table(seen)])
@@ -70,8 +97,11 @@ def write_report(records: Sequence[dict], folder, *, metrics=None, audits: Mappi
 
 
 def _write_tables(folder: Path, records: Sequence[dict], grids: Sequence[Grid]) -> None:
-    files = [("results.md", as_markdown(records)), ("results.csv", as_csv(records)),
-             ("results.tex", as_latex(records))]
+    files = [
+        ("results.md", as_markdown(records)),
+        ("results.csv", as_csv(records)),
+        ("results.tex", as_latex(records)),
+    ]
     for name, text in files + [file for grid in grids for file in grid.files()]:
         write_text(folder / name, text)
 
@@ -96,21 +126,32 @@ def _drawings(records, metrics: Mapping, errors: Mapping, seen: Mapping) -> list
 
 
 def _page(records, drawings, audits: Mapping, layer_errors: Mapping, about: dict) -> str:
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True,
-                                     trim_blocks=True, lstrip_blocks=True,
-                                     undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     environment.filters.update(number=number, percent=percent)
-    names = {r["energy_model"] for r in records} | {m for r in records
-                                                   for m in r.get("energies") or ()}
+    names = {r["energy_model"] for r in records} | {
+        m for r in records for m in r.get("energies") or ()
+    }
     sources = {}
     for record in records:
         sources.update({m: e["source"] for m, e in (record.get("energies") or {}).items()})
     models = [(name, ENERGY_MODELS.get(name), sources.get(name, "")) for name in sorted(names)]
     return environment.get_template("report.html.jinja").render(
-        columns=COLUMNS, rows=[(record, cells(record)) for record in records], drawings=drawings,
-        findings=findings(records), descriptions=[(r["name"], describe_model(r)) for r in records],
-        energy_models=models, audits={name: str(text) for name, text in audits.items()},
-        layer_errors=dict(layer_errors), **about)
+        columns=COLUMNS,
+        rows=[(record, cells(record)) for record in records],
+        drawings=drawings,
+        findings=findings(records),
+        descriptions=[(r["name"], describe_model(r)) for r in records],
+        energy_models=models,
+        audits={name: str(text) for name, text in audits.items()},
+        layer_errors=dict(layer_errors),
+        **about,
+    )
 
 
 def _read_metrics(metrics) -> dict[str, list[dict]]:
@@ -122,8 +163,11 @@ def _read_metrics(metrics) -> dict[str, list[dict]]:
             path = Path(source)
             if not path.is_file():
                 raise ValueError(f"{path}: no such file; give the metrics.jsonl of a run")
-            source = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
-                      if line.strip()]
+            source = [
+                json.loads(line)
+                for line in path.read_text(encoding="utf-8").splitlines()
+                if line.strip()
+            ]
         read[name] = list(source)
     return read
 

@@ -91,23 +91,55 @@ COLUMNS: tuple[Column, ...] = (
     Column("mask", "Mask", lambda r: plain(r["mask"]), "ratio of spikes that random masks drop"),
     Column("top1", "Top-1, %", lambda r: percent(r["top1"]), "share of right first answers"),
     Column("top5", "Top-5, %", lambda r: percent(r["top5"]), "right answer among the first five"),
-    Column("random", "Top-1, random masks, %", lambda r: percent(r.get("top1_random_masks")),
-           "of an ANN: masks drawn at random, as published, instead of at their expectation"),
-    Column("agreement", "Agrees, %", lambda r: percent(r["agreement_with_ann"]),
-           "share of images with the same answer as the ANN"),
+    Column(
+        "random",
+        "Top-1, random masks, %",
+        lambda r: percent(r.get("top1_random_masks")),
+        "of an ANN: masks drawn at random, as published, instead of at their expectation",
+    ),
+    Column(
+        "agreement",
+        "Agrees, %",
+        lambda r: percent(r["agreement_with_ann"]),
+        "share of images with the same answer as the ANN",
+    ),
     Column("macs", "MACs", lambda r: number(r["macs"]), "multiply-accumulates an image"),
-    Column("acs", "ACs", lambda r: MISSING if r["kind"] == "ann" else number(r["acs"]),
-           "synaptic operations (accumulations) an image"),
-    Column("energy", "Energy", lambda r: energy(r["energy_millijoules"]),
-           "energy of one image under the energy model"),
-    Column("ratio", "Energy / quantised", lambda r: times(r["energy_to_quantised"]),
-           "energy over that of the network's own quantised twin, run once; above 1 the SNN loses"),
-    Column("per_synapse", "Spikes/ synapse", lambda r: plain_digits(r["spikes_per_synapse"]),
-           "accumulations an image over synapses behind spikes"),
-    Column("independent", "Independent", _independent,
-           "whether an image's answer is the same in any company in the batch"),
-    Column("speed", "Images / s", lambda r: number(r["images_per_second"]),
-           "simulation speed on this machine"),
+    Column(
+        "acs",
+        "ACs",
+        lambda r: MISSING if r["kind"] == "ann" else number(r["acs"]),
+        "synaptic operations (accumulations) an image",
+    ),
+    Column(
+        "energy",
+        "Energy",
+        lambda r: energy(r["energy_millijoules"]),
+        "energy of one image under the energy model",
+    ),
+    Column(
+        "ratio",
+        "Energy / quantised",
+        lambda r: times(r["energy_to_quantised"]),
+        "energy over that of the network's own quantised twin, run once; above 1 the SNN loses",
+    ),
+    Column(
+        "per_synapse",
+        "Spikes/ synapse",
+        lambda r: plain_digits(r["spikes_per_synapse"]),
+        "accumulations an image over synapses behind spikes",
+    ),
+    Column(
+        "independent",
+        "Independent",
+        _independent,
+        "whether an image's answer is the same in any company in the batch",
+    ),
+    Column(
+        "speed",
+        "Images / s",
+        lambda r: number(r["images_per_second"]),
+        "simulation speed on this machine",
+    ),
 )
 
 
@@ -128,10 +160,30 @@ def as_markdown(records: Sequence[dict]) -> str:
 
 def as_csv(records: Sequence[dict]) -> str:
     """Unrounded values under the keys of eval.json."""
-    keys = ("name", "kind", "run", "parameters", "timesteps", "neuron", "spike_values", "attention",
-            "readout", "mask", "top1", "top5", "top1_random_masks", "agreement_with_ann", "macs",
-            "acs", "energy_millijoules", "energy_model", "energy_to_quantised", "spikes_per_synapse",
-            "batch_independent", "images_per_second")
+    keys = (
+        "name",
+        "kind",
+        "run",
+        "parameters",
+        "timesteps",
+        "neuron",
+        "spike_values",
+        "attention",
+        "readout",
+        "mask",
+        "top1",
+        "top5",
+        "top1_random_masks",
+        "agreement_with_ann",
+        "macs",
+        "acs",
+        "energy_millijoules",
+        "energy_model",
+        "energy_to_quantised",
+        "spikes_per_synapse",
+        "batch_independent",
+        "images_per_second",
+    )
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(keys)
@@ -143,9 +195,13 @@ def as_csv(records: Sequence[dict]) -> str:
 def as_latex(records: Sequence[dict]) -> str:
     """A booktabs table."""
     shown = [c for c in COLUMNS if c.key not in ("speed", "independent")]
-    lines = [r"% needs \usepackage{booktabs}",
-             r"\begin{tabular}{" + "l" * 2 + "r" * (len(shown) - 2) + "}", r"\toprule",
-             " & ".join(latex(c.heading) for c in shown) + r" \\", r"\midrule"]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{tabular}{" + "l" * 2 + "r" * (len(shown) - 2) + "}",
+        r"\toprule",
+        " & ".join(latex(c.heading) for c in shown) + r" \\",
+        r"\midrule",
+    ]
     for record in records:
         lines.append(" & ".join(latex(c.show(record)) for c in shown) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
@@ -153,8 +209,19 @@ def as_latex(records: Sequence[dict]) -> str:
 
 def latex(text: str) -> str:
     """Text with what LaTeX reads as commands escaped."""
-    for old, new in (("\\", r"\textbackslash "), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"),
-                     ("{", r"\{"), ("}", r"\}"), ("#", r"\#"), ("–", "--"), ("×", r"$\times$"),
-                     ("µ", r"$\mu$"), ("…", r"\dots "), (_SPACE, "~")):
+    for old, new in (
+        ("\\", r"\textbackslash "),
+        ("&", r"\&"),
+        ("%", r"\%"),
+        ("_", r"\_"),
+        ("{", r"\{"),
+        ("}", r"\}"),
+        ("#", r"\#"),
+        ("–", "--"),
+        ("×", r"$\times$"),
+        ("µ", r"$\mu$"),
+        ("…", r"\dots "),
+        (_SPACE, "~"),
+    ):
         text = text.replace(old, new)
     return text

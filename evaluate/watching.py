@@ -109,8 +109,9 @@ class _Watcher:
         if name not in self.layers:
             zeros = torch.zeros_like(output)
             threshold = broadcast_threshold(module.threshold, module.axis, output.dim())
-            self.layers[name] = Watched(name, 0, zeros, zeros, None, zeros.clone(), zeros.clone(),
-                                        threshold)
+            self.layers[name] = Watched(
+                name, 0, zeros, zeros, None, zeros.clone(), zeros.clone(), threshold
+            )
             self.rows[name] = [], []
         found = self.layers[name]
         found.steps = step
@@ -129,7 +130,7 @@ class _Watcher:
             found.read = found.read + args[0]
         neurons = chosen_neurons(output.numel() // self.batch)
         height = module.threshold.clamp(min=1e-12)
-        level = (module.membrane() / broadcast_threshold(height, module.axis, output.dim()))
+        level = module.membrane() / broadcast_threshold(height, module.axis, output.dim())
         self.rows[name][0].append(units.reshape(self.batch, -1)[0, neurons].cpu())
         self.rows[name][1].append(level.reshape(self.batch, -1)[0, neurons].float().cpu())
         if name == self.map_site:
@@ -145,13 +146,13 @@ class _Watcher:
                 found.sent, found.read = found.sent / length, found.read / length
 
 
-def watch_converted(caller: Caller, images: Tensor, first_index: int,
-                    map_site: str | None) -> Run:
+def watch_converted(caller: Caller, images: Tensor, first_index: int, map_site: str | None) -> Run:
     """Run a `SpikingNetwork` step by step."""
     model = caller.model
     if map_site is not None and map_site not in model.sites:
-        raise ValueError(f"no layer is called {map_site!r}; layers: "
-                         f"{', '.join(list(model.sites)[-10:])}")
+        raise ValueError(
+            f"no layer is called {map_site!r}; layers: {', '.join(list(model.sites)[-10:])}"
+        )
     batch = len(images)
     steps = caller.timesteps or model.info.get("timesteps")
     if not steps:
@@ -185,8 +186,10 @@ def _map_site(shapes: dict, batch: int, wanted: str | None) -> str | None:
     fitting = {name: len(shapes[name][0]) for name, size in sizes.items() if size}
     if wanted is not None:
         if wanted not in fitting:
-            raise ValueError(f"layer {wanted!r} of shape {list(shapes[wanted][0])} has no places "
-                             f"(at least 4 x 4); layers that have: {', '.join(list(fitting)[-5:])}")
+            raise ValueError(
+                f"layer {wanted!r} of shape {list(shapes[wanted][0])} has no places "
+                f"(at least 4 x 4); layers that have: {', '.join(list(fitting)[-5:])}"
+            )
         return wanted
     tokens = [name for name, dims in fitting.items() if dims == 3] or list(fitting)
     fine = [name for name in tokens if min(sizes[name]) >= 8]
@@ -198,11 +201,16 @@ def _map_site(shapes: dict, batch: int, wanted: str | None) -> str | None:
 
 def watch_direct(caller: Caller, images: Tensor, first_index: int, map_site: str | None) -> Run:
     """Run a network whose neurons are SpikingJelly's, all in multi-step mode."""
-    neurons = {name: module for name, module in caller.model.named_modules()
-               if is_spikingjelly_neuron(module)}
+    neurons = {
+        name: module
+        for name, module in caller.model.named_modules()
+        if is_spikingjelly_neuron(module)
+    }
     if not neurons:
-        raise ValueError(f"{type(caller.model).__name__} has no neurons that are known; observe "
-                         "takes converted networks and those with SpikingJelly neurons")
+        raise ValueError(
+            f"{type(caller.model).__name__} has no neurons that are known; observe "
+            "takes converted networks and those with SpikingJelly neurons"
+        )
     outputs: dict[str, list[Tensor]] = {}
     voltages: dict[str, Tensor] = {}
     with contextlib.ExitStack() as stack:
@@ -231,6 +239,7 @@ def _keeper(name: str, outputs: dict, voltages: dict):
         stored = getattr(module, "v_seq", None)
         if isinstance(stored, Tensor):
             voltages[name] = stored.detach().clone()
+
     return hook
 
 
@@ -249,8 +258,9 @@ def _storing(module):
             module.reset()
 
 
-def _direct_layer(name: str, calls: list[Tensor], voltage: Tensor | None, module, steps: int,
-                  batch: int) -> Watched | str:
+def _direct_layer(
+    name: str, calls: list[Tensor], voltage: Tensor | None, module, steps: int, batch: int
+) -> Watched | str:
     """One layer, or why it cannot be read."""
     if len(calls) == 1 and calls[0].shape[:2] == (steps, batch):
         sent = calls[0]
@@ -265,17 +275,28 @@ def _direct_layer(name: str, calls: list[Tensor], voltage: Tensor | None, module
     if voltage is not None and voltage.shape == sent.shape:
         threshold = float(getattr(module, "v_threshold", 1.0)) or 1.0
         membranes = voltage.flatten(2)[:, 0, neurons].float().cpu() / threshold
-    return Watched(name, steps, sent.ne(0).sum(0).float(),
-                   flat.round().clamp(-127, 127).to(torch.int8).cpu(), membranes)
+    return Watched(
+        name,
+        steps,
+        sent.ne(0).sum(0).float(),
+        flat.round().clamp(-127, 127).to(torch.int8).cpu(),
+        membranes,
+    )
 
 
 def _map_of_direct(run: Run, outputs: dict, batch: int, wanted: str | None) -> None:
-    fitting = [name for name in run.layers if len(outputs[name]) == 1
-               and outputs[name][0].dim() == 5 and places(tuple(outputs[name][0].shape[1:]),
-                                                          batch, 1)]
+    fitting = [
+        name
+        for name in run.layers
+        if len(outputs[name]) == 1
+        and outputs[name][0].dim() == 5
+        and places(tuple(outputs[name][0].shape[1:]), batch, 1)
+    ]
     if wanted is not None and wanted not in fitting:
-        raise ValueError(f"layer {wanted!r} has no places [T, B, C, H, W]; layers that have: "
-                         f"{', '.join(fitting[-5:])}")
+        raise ValueError(
+            f"layer {wanted!r} has no places [T, B, C, H, W]; layers that have: "
+            f"{', '.join(fitting[-5:])}"
+        )
     if fitting:
         run.map_site = wanted or fitting[-1]
         run.map_spikes = outputs[run.map_site][0][:, 0].abs().float().cpu()

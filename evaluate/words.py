@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from .tables import alphabet, energy, times
 
-_READOUTS = {"mean": "mean of all steps so far",
-             "second-half": "mean of the second half of the steps so far"}
+_READOUTS = {
+    "mean": "mean of all steps so far",
+    "second-half": "mean of the second half of the steps so far",
+}
 
 
 def describe_model(record: dict) -> str:
@@ -16,8 +18,11 @@ def describe_model(record: dict) -> str:
             text += f"; masked sites at their expectation (mask ratio {record['mask']:g})"
         return text + "."
     kind = {"converted": "converted SNN", "direct": "SNN trained directly"}[record["kind"]]
-    parts = [kind, f"T = {record['timesteps']}",
-             f"neuron {record['neuron'] or 'unknown'} sending {alphabet(record['spike_values'])}"]
+    parts = [
+        kind,
+        f"T = {record['timesteps']}",
+        f"neuron {record['neuron'] or 'unknown'} sending {alphabet(record['spike_values'])}",
+    ]
     if record["attention"]:
         parts.append(f"attention {record['attention']}")
     readout = _READOUTS.get(record["readout"], record["readout"] or "as the model returns it")
@@ -42,8 +47,13 @@ def findings(records: Sequence[dict]) -> list[tuple[str, str]]:
             found.append((kind, f"{record['name']}: {_accuracy(record, ann)}; {_rival(record)}."))
     for record in records:
         if isinstance(record["batch_independent"], str):
-            found.append(("bad", f"{record['name']} leaks: {record['batch_independent']}. Its "
-                          "accuracy depends on the batch and is not comparable."))
+            found.append(
+                (
+                    "bad",
+                    f"{record['name']} leaks: {record['batch_independent']}. Its "
+                    "accuracy depends on the batch and is not comparable.",
+                )
+            )
         found += [("note", f"{record['name']}: {note}.") for note in record.get("notes") or ()]
     return found + _flips(records)
 
@@ -65,11 +75,16 @@ def _rival(record: dict) -> str:
     if own is None or own["to_quantised"] is None:
         return f"no comparison with its quantised network ({_reason(record)})"
     ratio = own["to_quantised"]
-    text = (f"{energy(own['millijoules'])} an image under {model}, {times(ratio)} what its own "
-            f"quantised network needs in one run ({energy(own['quantised_millijoules'])}), so it "
-            f"{'loses to' if ratio > 1 else 'beats'} it")
-    others = {name: e["to_quantised"] for name, e in energies.items()
-              if name != model and e["to_quantised"] is not None}
+    text = (
+        f"{energy(own['millijoules'])} an image under {model}, {times(ratio)} what its own "
+        f"quantised network needs in one run ({energy(own['quantised_millijoules'])}), so it "
+        f"{'loses to' if ratio > 1 else 'beats'} it"
+    )
+    others = {
+        name: e["to_quantised"]
+        for name, e in energies.items()
+        if name != model and e["to_quantised"] is not None
+    }
     contrary = [f"{name} ({times(r)})" for name, r in others.items() if (r > 1) != (ratio > 1)]
     if contrary:
         return f"{text}, but the verdict flips under {', '.join(contrary)}"
@@ -88,7 +103,7 @@ def _flips(records: Sequence[dict]) -> list[tuple[str, str]]:
     counted = [r for r in records if r.get("energies")]
     flips = []
     for i, first in enumerate(counted):
-        for second in counted[i + 1:]:
+        for second in counted[i + 1 :]:
             less, more = [], []
             for name, mine in first["energies"].items():
                 other = second["energies"].get(name) or {}
@@ -96,8 +111,10 @@ def _flips(records: Sequence[dict]) -> list[tuple[str, str]]:
                 if a is not None and b is not None and a != b:
                     (less if a < b else more).append(name)
             if less and more:
-                flips.append(f"{first['name']} needs less than {second['name']} under "
-                             f"{', '.join(less)} and more under {', '.join(more)}")
+                flips.append(
+                    f"{first['name']} needs less than {second['name']} under "
+                    f"{', '.join(less)} and more under {', '.join(more)}"
+                )
     if not flips:
         return []
     shown = "; ".join(flips[:3]) + (f"; and {len(flips) - 3} more pairs" if len(flips) > 3 else "")

@@ -12,15 +12,18 @@ def _random(values, *shape, seed=0):
     return torch.tensor(values, dtype=torch.float32)[index]
 
 
-@pytest.mark.parametrize("values, text", [
-    ([0, 1], "spikes {0,1}"),
-    ([0, 0.3], "spikes {0,s}"),
-    ([-1, 0, 1], "signed spikes {-1,0,1}"),
-    ([-0.7, 0, 0.7], "signed spikes {-s,0,s}"),
-    ([0, 1, 2, 4], "multi-level spikes {0..4}"),
-    ([-2, 0, 1], "multi-level spikes {-2..2}"),
-    ([0, 0.5, 0.8], "analog"),
-])
+@pytest.mark.parametrize(
+    "values, text",
+    [
+        ([0, 1], "spikes {0,1}"),
+        ([0, 0.3], "spikes {0,s}"),
+        ([-1, 0, 1], "signed spikes {-1,0,1}"),
+        ([-0.7, 0, 0.7], "signed spikes {-s,0,s}"),
+        ([0, 1, 2, 4], "multi-level spikes {0..4}"),
+        ([-2, 0, 1], "multi-level spikes {-2..2}"),
+        ([0, 0.5, 0.8], "analog"),
+    ],
+)
 def test_per_tensor_units_and_whole_numbers(values, text):
     assert str(inspect(_random(values, 16, 9, 5))) == text
 
@@ -44,8 +47,9 @@ def test_given_units_are_held_to():
     assert inspect(dead, unit).analog
 
 
-@pytest.mark.parametrize("x", [torch.tensor([0.0, float("nan")]), torch.rand(50),
-                               torch.tensor([0.0, float("inf")])])
+@pytest.mark.parametrize(
+    "x", [torch.tensor([0.0, float("nan")]), torch.rand(50), torch.tensor([0.0, float("inf")])]
+)
 def test_analog(x):
     assert inspect(x).analog
 

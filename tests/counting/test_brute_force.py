@@ -19,8 +19,10 @@ def loop_over_spikes(layer: nn.Module, x: torch.Tensor) -> int:
     kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
     dilation, groups = layer.dilation, layer.groups
     height, width = x.shape[-2:]
-    out = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in
-           zip((height, width), kernel, stride, padding, dilation, strict=True)]
+    out = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip((height, width), kernel, stride, padding, dilation, strict=True)
+    ]
     total = 0
     for _, _, i, j in x.nonzero().tolist():
         for ki, kj in itertools.product(range(kernel[0]), range(kernel[1])):
@@ -71,8 +73,16 @@ class RandomNet(nn.Module):
         self.step_mode = step_mode
         self.stem = nn.Conv2d(1, 4, 3, padding=1)
         self.fire1 = fire()
-        self.conv1 = nn.Conv2d(4, 4, pick(1, 3), stride=pick(1, 2), padding=pick(0, 1),
-                               dilation=pick(1, 2), groups=pick(1, 2, 4), bias=False)
+        self.conv1 = nn.Conv2d(
+            4,
+            4,
+            pick(1, 3),
+            stride=pick(1, 2),
+            padding=pick(0, 1),
+            dilation=pick(1, 2),
+            groups=pick(1, 2, 4),
+            bias=False,
+        )
         self.fire2 = fire()
         self.pool = pick(nn.Identity(), nn.MaxPool2d(2))
         self.conv2 = nn.Conv2d(4, 6, (pick(1, 2), pick(1, 3)), padding=(0, 1), stride=(1, 2))
@@ -146,8 +156,7 @@ def test_converted_networks(name, neuron_kind):
 
 def test_per_step_attention_counts_meetings_of_spikes():
     network, images = small_network("swin_nano_bn")
-    snn = convert_model(insert_qcfs(network, levels=4, threshold=0.5).eval(),
-                        attention="per-step")
+    snn = convert_model(insert_qcfs(network, levels=4, threshold=0.5).eval(), attention="per-step")
     meetings = [0]
 
     def observer(node, module, args, kwargs, output, clock):

@@ -123,8 +123,13 @@ def test_attention_products(softmax):
     qkv = (torch.rand(2, 3, 4, 6) > 0.6).float()  # [B, 3, N, d]
     totals = count(Attention(softmax), qkv)
     q, k, v = qkv.unbind(1)
-    meet = sum(int(q[b, i, c] and k[b, j, c]) for b in range(2) for i in range(4)
-               for j in range(4) for c in range(6))
+    meet = sum(
+        int(q[b, i, c] and k[b, j, c])
+        for b in range(2)
+        for i in range(4)
+        for j in range(4)
+        for c in range(6)
+    )
     scores, mixed = totals.operations
     assert scores.acs == meet / 2
     assert scores.input == "spikes {0,1}"
@@ -146,8 +151,9 @@ def test_products_of_analog_values_are_macs():
 
 
 def test_an_ann_is_all_macs():
-    ann = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(),
-                        nn.Linear(2 * 4, 3)).eval()
+    ann = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 4, 3)
+    ).eval()
     totals = count(ann, torch.rand(5, 1, 4, 4), spiking=False)
     assert (totals.macs, totals.acs) == (4 * 9 * 2 + 8 * 3, 0)
     assert totals.other == {"activation": 8, "bias": 8 + 3, "normalisation": 8}
@@ -162,8 +168,9 @@ def test_an_image_that_is_repeated_over_time_counts_once():
 
         def forward(self, x, steps=4):
             if self.how == "loop":
-                outs = [self.head(self.fire(self.norm(self.conv(x))).flatten(1))
-                        for _ in range(steps)]
+                outs = [
+                    self.head(self.fire(self.norm(self.conv(x))).flatten(1)) for _ in range(steps)
+                ]
                 return torch.stack(outs)
             if self.how == "repeat":
                 x = x.unsqueeze(0).repeat(steps, 1, 1, 1, 1).flatten(0, 1)
@@ -229,8 +236,11 @@ def test_spikes_or_analog_is_settled_over_the_whole_run():
             self.layer = nn.Linear(4, 2, bias=False)
 
         def forward(self, x):
-            return self.layer(torch.where(x > 0.5, x.round() + x, 0 * x).floor() if x.max() < 0.9
-                              else (x.round() * 0.3 + 0.7 * x.floor()) / 1.7 + x.round() / 2)
+            return self.layer(
+                torch.where(x > 0.5, x.round() + x, 0 * x).floor()
+                if x.max() < 0.9
+                else (x.round() * 0.3 + 0.7 * x.floor()) / 1.7 + x.round() / 2
+            )
 
     dim, bright = torch.full((2, 4), 0.6), torch.tensor([[0.95, 0.1, 0.2, 0.8]] * 2)
     model = Sometimes()

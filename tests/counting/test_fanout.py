@@ -17,8 +17,9 @@ GEOMETRIES = [
 
 
 @pytest.mark.parametrize("size, kernel, stride, padding, dilation", GEOMETRIES)
-def test_conv_fanout_is_what_a_transposed_convolution_of_ones_gives(size, kernel, stride, padding,
-                                                                    dilation):
+def test_conv_fanout_is_what_a_transposed_convolution_of_ones_gives(
+    size, kernel, stride, padding, dilation
+):
     weight = torch.ones(1, 1, *kernel)
     image = torch.zeros(1, 1, *size, requires_grad=True)
     out = torch.conv2d(image, weight, None, stride, padding, dilation)
@@ -33,8 +34,15 @@ def test_transposed_convolutions_reach_forwards(stride, padding, dilation):
     weight = torch.ones(1, 1, 3, 3)
     out = torch.conv_transpose2d(image, weight, None, stride, padding, 0, 1, dilation)
     out.sum().backward()
-    fan = conv_fanout((6, 5), out.shape[2:], (3, 3), (stride,) * 2, (padding,) * 2,
-                      (dilation,) * 2, transposed=True)
+    fan = conv_fanout(
+        (6, 5),
+        out.shape[2:],
+        (3, 3),
+        (stride,) * 2,
+        (padding,) * 2,
+        (dilation,) * 2,
+        transposed=True,
+    )
     assert torch.equal(fan, image.grad[0, 0].long())
 
 

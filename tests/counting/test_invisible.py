@@ -12,8 +12,16 @@ from spikeswap.models import create_model
 
 @pytest.fixture
 def snn():
-    network = create_model("swin_nano_bn", num_classes=4, img_size=16, in_chans=1, embed_dim=12,
-                           depths=(1, 1), num_heads=(2, 2), window_size=2)
+    network = create_model(
+        "swin_nano_bn",
+        num_classes=4,
+        img_size=16,
+        in_chans=1,
+        embed_dim=12,
+        depths=(1, 1),
+        num_heads=(2, 2),
+        window_size=2,
+    )
     network.train()
     network(torch.rand(8, 1, 16, 16))
     return convert_model(insert_qcfs(network, levels=4, threshold=1.0, mask=0.5).eval())
@@ -85,16 +93,20 @@ def test_an_error_inside_leaves_nothing_behind(snn):
 
     model = Broken()
     counter = OperationCounter(model, True)
-    with counter.attached(), pytest.raises(ValueError, match="broken"), \
-            counter.forward(torch.rand(2, 3)) as marked:
+    with (
+        counter.attached(),
+        pytest.raises(ValueError, match="broken"),
+        counter.forward(torch.rand(2, 3)) as marked,
+    ):
         model(marked)
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
     assert not model._forward_hooks
 
 
 def test_inference_mode_is_counted_too():
-    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), neuron.IFNode(), nn.Flatten(),
-                          nn.Linear(2 * 16, 3))
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), neuron.IFNode(), nn.Flatten(), nn.Linear(2 * 16, 3)
+    )
     images = torch.rand(4, 1, 4, 4) + 1
     ledgers = []
     for guard in (torch.no_grad, torch.inference_mode):

@@ -37,10 +37,17 @@ def test_count_per_position(shape):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape, axis, units, by_place", [
-    ((40, 7, 9, 11), 1, 1, True), ((40, 7, 9, 11), 1, 7, True), ((40, 7, 9, 11), 1, 7, False),
-    ((300, 64, 48), -1, 48, False), ((300, 64, 48), -1, 1, False), ((3, 5), 1, 5, False),
-])
+@pytest.mark.parametrize(
+    "shape, axis, units, by_place",
+    [
+        ((40, 7, 9, 11), 1, 1, True),
+        ((40, 7, 9, 11), 1, 7, True),
+        ((40, 7, 9, 11), 1, 7, False),
+        ((300, 64, 48), -1, 48, False),
+        ((300, 64, 48), -1, 1, False),
+        ((3, 5), 1, 5, False),
+    ],
+)
 def test_count_by_unit_is_exact(shape, axis, units, by_place, dtype):
     unit = torch.rand(units, dtype=dtype) + 0.05
     if units > 1:

@@ -35,8 +35,11 @@ class Direct(nn.Module):
     def forward(self, images, timesteps=4):
         x = self.conv(images).unsqueeze(0).repeat(timesteps, 1, 1, 1, 1)
         if self.leak:
-            x = self.fire(x.transpose(0, 1).flatten(0, 1)).view(len(images), timesteps,
-                                                                *x.shape[2:]).transpose(0, 1)
+            x = (
+                self.fire(x.transpose(0, 1).flatten(0, 1))
+                .view(len(images), timesteps, *x.shape[2:])
+                .transpose(0, 1)
+            )
         else:
             x = self.fire(x)
         steps = torch.arange(1, timesteps + 1).view(-1, 1, 1)

@@ -47,8 +47,9 @@ def test_score_cam_finds_what_the_answer_rests_on():
 
 def test_score_cam_weighs_by_the_softmax_of_the_target_scores():
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Softplus(), nn.Flatten(),
-                            nn.Linear(3 * 64, 2))
+    network = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.Softplus(), nn.Flatten(), nn.Linear(3 * 64, 2)
+    )
     image = torch.rand(1, 8, 8)
     with torch.no_grad():
         maps = network[:2](image[None])[0]
@@ -69,8 +70,14 @@ def test_a_dead_layer_has_an_empty_map():
 
 def test_maps_of_a_converted_network_and_a_chosen_layer():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1),
-                        nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, 2, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
     ann = insert_qcfs(net, levels=4, threshold=1.0).eval()
     snn, images = convert_model(ann), torch.rand(2, 1, 8, 8)
     maps = observe(snn, images, 16, ann, labels=torch.tensor([2, 1])).maps

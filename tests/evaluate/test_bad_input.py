@@ -57,23 +57,32 @@ def test_images_of_one_class_are_remarked(ann, images):
     assert any("one label" in note for note in record["notes"])
 
 
-@pytest.mark.parametrize("shape, message", [
-    (lambda x, t: torch.zeros(len(x), 3), r"must be \[T, B, classes\]"),
-    (lambda x, t: torch.zeros(t + 1, len(x), 3), "3 time steps for timesteps=2"),
-    (lambda x, t: torch.zeros(len(x), t, 3), r"must be \[T, B, classes\]"),
-    (lambda x, t: (torch.zeros(t, len(x), 3), 1), "returns tuple"),
-])
+@pytest.mark.parametrize(
+    "shape, message",
+    [
+        (lambda x, t: torch.zeros(len(x), 3), r"must be \[T, B, classes\]"),
+        (lambda x, t: torch.zeros(t + 1, len(x), 3), "3 time steps for timesteps=2"),
+        (lambda x, t: torch.zeros(len(x), t, 3), r"must be \[T, B, classes\]"),
+        (lambda x, t: (torch.zeros(t, len(x), 3), 1), "returns tuple"),
+    ],
+)
 def test_wrong_shapes(images, labels, shape, message):
     with pytest.raises(ValueError, match=message):
         evaluate(Constant(shape), [(images, labels)], timesteps=2)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"timesteps": 0}, "timesteps 0"), ({"timesteps": 2.5}, "timesteps 2.5"),
-    ({"timesteps": []}, "timesteps is empty"), ({"limit": 0}, "limit 0"),
-    ({"chunk": -1}, "chunk -1"), ({"early_exit": 0}, "early_exit 0"),
-    ({"energy": "45nm-fp23"}, "did you mean 45nm-fp32"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"timesteps": 0}, "timesteps 0"),
+        ({"timesteps": 2.5}, "timesteps 2.5"),
+        ({"timesteps": []}, "timesteps is empty"),
+        ({"limit": 0}, "limit 0"),
+        ({"chunk": -1}, "chunk -1"),
+        ({"early_exit": 0}, "early_exit 0"),
+        ({"energy": "45nm-fp23"}, "did you mean 45nm-fp32"),
+    ],
+)
 def test_impossible_arguments(direct, loader, arguments, message):
     with pytest.raises(ValueError, match=message):
         evaluate(direct, loader, **arguments)

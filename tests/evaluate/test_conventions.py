@@ -20,15 +20,20 @@ fill_rule = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(fill_rule)
 
 
-@pytest.mark.parametrize("log, heads, millijoules", [
-    ("spikingformer_8_512", 8, 7.463503), ("spikingformer_8_768", 12, 13.658865),
-    ("spikingformer_8_768", 8, 13.6747),  # with the heads that the network really has
-])
+@pytest.mark.parametrize(
+    "log, heads, millijoules",
+    [
+        ("spikingformer_8_512", 8, 7.463503),
+        ("spikingformer_8_768", 12, 13.658865),
+        ("spikingformer_8_768", 8, 13.6747),  # with the heads that the network really has
+    ],
+)
 def test_the_published_logs_of_spikingformer(log, heads, millijoules):
     content = json.loads((PUBLISHED / "spikingformer_energy_logs.json").read_text())["logs"][log]
     ssa = content["ssa"]
-    attention = spikingformer_attention(content["qkv_rates"], ssa["Tsteps"], heads,
-                                        ssa["patchSize"] ** 2, ssa["embSize"])
+    attention = spikingformer_attention(
+        content["qkv_rates"], ssa["Tsteps"], heads, ssa["patchSize"] ** 2, ssa["embSize"]
+    )
     rows = [(name, ac, mac) for name, _, ac, mac, _ in content["rows"]]
     macs, acs, energy = spikingformer_energy(rows, attention)
     digits = len(str(millijoules).partition(".")[2])
@@ -45,15 +50,23 @@ def golden(folder, name, **arguments):
     keys = json.loads((GOLDEN / folder / "keys.json").read_text())
     arrays = fill_rule.fill(keys, spec["weight_gain"])
     known = model.state_dict()
-    model.load_state_dict({key: torch.from_numpy(a) for key, a in arrays.items() if key in known},
-                          strict=True)
+    model.load_state_dict(
+        {key: torch.from_numpy(a) for key, a in arrays.items() if key in known}, strict=True
+    )
     images = torch.from_numpy(np.load(GOLDEN / folder / "io.npz")["x"]).double()
     return model.eval(), images, spec
 
 
 def test_spikingformer_recounted_from_spikes_row_by_row():
-    model, images, _ = golden("spikingformer_tiny_imagenet", "spikingformer", embed_dim=64,
-                              depth=2, num_heads=8, tokenizer="imagenet", img_size=64)
+    model, images, _ = golden(
+        "spikingformer_tiny_imagenet",
+        "spikingformer",
+        embed_dim=64,
+        depth=2,
+        num_heads=8,
+        tokenizer="imagenet",
+        img_size=64,
+    )
     official = json.loads((PUBLISHED / "spikingformer_tiny_imagenet.json").read_text())
     found = recount(model, images, "spikingformer", timesteps=4)
     assert found.macs / 1e9 == pytest.approx(official["total_mac_G"], rel=1e-9)
@@ -73,11 +86,23 @@ def test_spikingformer_recounted_from_spikes_row_by_row():
             assert 100 * row.rate == pytest.approx(theirs["rate_percent"], rel=1e-9), name
 
 
-@pytest.mark.parametrize("folder, name, arguments", [
-    ("spikingresformer_tiny", "spikingresformer",
-     {"widths": (16, 32, 64), "num_heads": (1, 2, 4), "group_size": 16, "depths": (1, 1, 1),
-      "stem": "imagenet", "img_size": 64}),
-])
+@pytest.mark.parametrize(
+    "folder, name, arguments",
+    [
+        (
+            "spikingresformer_tiny",
+            "spikingresformer",
+            {
+                "widths": (16, 32, 64),
+                "num_heads": (1, 2, 4),
+                "group_size": 16,
+                "depths": (1, 1, 1),
+                "stem": "imagenet",
+                "img_size": 64,
+            },
+        ),
+    ],
+)
 def test_spikingresformer_recounted_from_spikes_layer_by_layer(folder, name, arguments):
     model, images, spec = golden(folder, name, **arguments)
     reference = spec["energy_reference"]

@@ -32,10 +32,11 @@ def test_all_keys_are_there_and_every_null_has_a_reason(ann, direct, loader):
     for model in (ann, direct):
         for count in (True, False):
             record = evaluate(model, loader, count=count)
-            assert list(record)[:len(KEYS)] == list(KEYS)
+            assert list(record)[: len(KEYS)] == list(KEYS)
             for key in KEYS:
                 assert record[key] is not None or any(
-                    text.startswith(f"{key}: ") for text in record["uncounted"]), key
+                    text.startswith(f"{key}: ") for text in record["uncounted"]
+                ), key
 
 
 def test_a_direct_network(direct, loader, images, labels):
@@ -55,7 +56,8 @@ def test_a_direct_network(direct, loader, images, labels):
     assert record["macs"] == 16 * 9 * 4  # the image layer once, not at every step
     assert record["acs"] == pytest.approx(int(spikes.sum()) * 3 / 10, rel=1e-12)
     assert record["energy_millijoules"] == pytest.approx(
-        (4.6 * record["macs"] + 0.9 * record["acs"]) / 1e9, rel=1e-12)
+        (4.6 * record["macs"] + 0.9 * record["acs"]) / 1e9, rel=1e-12
+    )
     assert record["spikes_per_synapse"] == pytest.approx(record["acs"] / (64 * 3))
     assert record["firing_rate"] == {"fire": pytest.approx(spikes.mean().item())}
     fired = int((spikes.sum(0) != 0).sum()) * 3 / 10
@@ -69,8 +71,14 @@ def test_a_direct_network(direct, loader, images, labels):
 
 @pytest.fixture
 def qcfs(images):
-    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2),
-                          nn.ReLU(), nn.Flatten(), nn.Linear(6, 3))
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 6, 3, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(6, 3),
+    )
     return insert_qcfs(model, levels=4, threshold=0.6).eval()
 
 
@@ -99,11 +107,14 @@ def test_a_converted_network(qcfs, loader, images, labels, neuron):
     qcfs(images)
     for hook in hooks:
         hook.remove()
-    twin = (int(torch.conv2d((seen[0] != 0).float(), ones, stride=2).sum())
-            + int((seen[1] != 0).sum()) * 3) / 10
+    twin = (
+        int(torch.conv2d((seen[0] != 0).float(), ones, stride=2).sum())
+        + int((seen[1] != 0).sum()) * 3
+    ) / 10
     rival = 4.6 * 16 * 9 * 4 + min(4.6, 3 * 0.9) * twin
     assert record["energy_to_quantised"] == pytest.approx(
-        (4.6 * record["macs"] + 0.9 * record["acs"]) / rival)
+        (4.6 * record["macs"] + 0.9 * record["acs"]) / rival
+    )
     if neuron == "multi":  # settled: the same twin can be read off the spikes
         alone = evaluate(snn, loader, timesteps=12)
         assert alone["energy_to_quantised"] == pytest.approx(record["energy_to_quantised"])
@@ -125,12 +136,27 @@ def test_masked_networks_get_the_number_of_each_image(loader, images):
 
 
 def test_limit_and_batch_size_are_exact(direct, images, labels):
-    records = [evaluate(direct, list(zip(images.split(n), labels.split(n), strict=True)), limit=7,
-                        check_independence=False) for n in (1, 3, 10)]
+    records = [
+        evaluate(
+            direct,
+            list(zip(images.split(n), labels.split(n), strict=True)),
+            limit=7,
+            check_independence=False,
+        )
+        for n in (1, 3, 10)
+    ]
     for record in records:
         assert record["images"] == 7
-        for key in ("top1_by_timestep", "macs", "acs", "other_operations", "firing_rate",
-                    "energy_to_quantised", "spikes_per_synapse", "layers"):
+        for key in (
+            "top1_by_timestep",
+            "macs",
+            "acs",
+            "other_operations",
+            "firing_rate",
+            "energy_to_quantised",
+            "spikes_per_synapse",
+            "layers",
+        ):
             assert record[key] == records[0][key], key
 
 
@@ -208,5 +234,6 @@ def test_an_energy_model_of_ones_own(direct, loader):
     record = evaluate(direct, loader, energy=mine)
     assert record["energy_model"] == "mine"
     assert record["energy_millijoules"] == pytest.approx(
-        (2.0 * record["macs"] + 0.5 * record["acs"]) / 1e9)
+        (2.0 * record["macs"] + 0.5 * record["acs"]) / 1e9
+    )
     assert set(record["energies"]) == {"45nm-fp32", "45nm-fp16", "45nm-int8", "lemaire", "mine"}

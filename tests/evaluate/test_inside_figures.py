@@ -20,8 +20,18 @@ def seen():
     found, images, labels = {}, torch.rand(4, 1, 16, 16), torch.arange(4)
     for norm in ("bn", "ln"):
         torch.manual_seed(0)
-        net = create_model("swin_nano_bn", num_classes=4, img_size=16, in_chans=1, embed_dim=12,
-                           depths=(1, 1), num_heads=(2, 2), window_size=4, patch_size=2, norm=norm)
+        net = create_model(
+            "swin_nano_bn",
+            num_classes=4,
+            img_size=16,
+            in_chans=1,
+            embed_dim=12,
+            depths=(1, 1),
+            num_heads=(2, 2),
+            window_size=4,
+            patch_size=2,
+            norm=norm,
+        )
         net.train()
         net(torch.rand(8, 1, 16, 16))
         ann = insert_qcfs(net, levels=4, threshold=1.0, mask=0.5).eval()
@@ -34,8 +44,11 @@ def seen():
 @pytest.fixture(scope="module")
 def report(seen, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    write_report([record for record, _ in seen.values()], folder,
-                 observations={name: what for name, (_, what) in seen.items()})
+    write_report(
+        [record for record, _ in seen.values()],
+        folder,
+        observations={name: what for name, (_, what) in seen.items()},
+    )
     return folder
 
 
@@ -57,8 +70,10 @@ def test_layer_data_can_be_read_back(seen):
                         if packed and packed[i // 8] >> i % 8 & 1:
                             raster[t, n] = sign
             assert torch.equal(raster, layer.raster.sign())
-            rates = [10 ** (((q - 1) / 254 - 1) * data["decades"]) if q else 0
-                     for q in base64.b64decode(told["rates"])]
+            rates = [
+                10 ** (((q - 1) / 254 - 1) * data["decades"]) if q else 0
+                for q in base64.b64decode(told["rates"])
+            ]
             assert torch.allclose(torch.tensor(rates), layer.rates, rtol=0.05, atol=2e-5)
 
 
@@ -75,8 +90,14 @@ def test_the_report_offers_every_layer_and_asks_for_nothing(report, seen):
 
 def test_figures_and_tables_are_files_too(report, seen):
     figures = {path.stem for path in (report / "figures").glob("*.png")}
-    assert {"layer_1", "layer_2", "distributions_1", "distributions_2", "norms",
-            "activation_maps"} <= figures
+    assert {
+        "layer_1",
+        "layer_2",
+        "distributions_1",
+        "distributions_2",
+        "norms",
+        "activation_maps",
+    } <= figures
     rows = (report / "tables" / "layers.csv").read_text().splitlines()
     assert len(rows) == 1 + sum(len(what.layers) for _, what in seen.values())
     assert (report / "tables" / "layers.tex").read_text().count(r"\\") == len(rows)

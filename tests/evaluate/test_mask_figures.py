@@ -21,8 +21,16 @@ def records():
         ann = insert_qcfs(net, levels=4, threshold=1.0, mask=mask).eval()
         run = f"runs/resnet20-{mask}"
         for model in (ann, convert_model(ann)):
-            found.append(evaluate(model, [(images, labels)], timesteps=4, name=run, run=run,
-                                  check_independence=False))
+            found.append(
+                evaluate(
+                    model,
+                    [(images, labels)],
+                    timesteps=4,
+                    name=run,
+                    run=run,
+                    check_independence=False,
+                )
+            )
     return found
 
 
@@ -72,8 +80,12 @@ def test_random_masks_are_seeded_and_leave_torch_alone(records):
     ann = next(r for r in records if r["kind"] == "ann" and r["mask"] == 0.5)
     assert 0 <= ann["top1_random_masks"] <= 100
     torch.manual_seed(0)
-    net = insert_qcfs(create_model("resnet20", num_classes=4, img_size=8, in_chans=1), levels=4,
-                      threshold=1.0, mask=0.9)
+    net = insert_qcfs(
+        create_model("resnet20", num_classes=4, img_size=8, in_chans=1),
+        levels=4,
+        threshold=1.0,
+        mask=0.9,
+    )
     loader = [(torch.rand(20, 1, 8, 8), torch.arange(20) % 4)]
     torch.manual_seed(5)
     first = evaluate(net, loader, count=False, check_independence=False)

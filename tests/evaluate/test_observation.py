@@ -11,11 +11,21 @@ from spikeswap.models import create_model
 
 
 def network(name="swin_nano_bn", levels=4, **more):
-    swin = {"embed_dim": 12, "depths": (1, 1), "num_heads": (2, 2), "window_size": 4,
-            "patch_size": 2}
+    swin = {
+        "embed_dim": 12,
+        "depths": (1, 1),
+        "num_heads": (2, 2),
+        "window_size": 4,
+        "patch_size": 2,
+    }
     torch.manual_seed(0)
-    model = create_model(name, num_classes=4, img_size=16, in_chans=1,
-                         **({**swin, **more} if "swin" in name else more))
+    model = create_model(
+        name,
+        num_classes=4,
+        img_size=16,
+        in_chans=1,
+        **({**swin, **more} if "swin" in name else more),
+    )
     model.train()
     model(torch.rand(8, 1, 16, 16))
     return insert_qcfs(model, levels=levels, threshold=1.0, mask=0.5).eval()
@@ -37,7 +47,9 @@ def test_layers_are_what_record_shows(kind):
         assert layer.rate == pytest.approx(float(sent.ne(0).double().mean()), abs=1e-6)
         assert layer.fired == pytest.approx(float((fired > 0).double().mean()), abs=1e-6)
         assert layer.neurons == sent[0].numel() // 3  # also where windows lie beside images
-        first = sent.reshape(6, 3, -1)[:, 0]  # each row of the raster is a neuron of the first image
+        first = sent.reshape(6, 3, -1)[
+            :, 0
+        ]  # each row of the raster is a neuron of the first image
         rows = {tuple(row.tolist()) for row in first.T}
         assert all(tuple(row.tolist()) in rows for row in layer.raster.T)
         for shares in (layer.rates, layer.sent_snn, layer.sent_ann, layer.read_ann):

@@ -18,7 +18,11 @@ def test_round_trip(record, tmp_path):
     assert content == read_eval_json(path)
     assert content["schema"] == 1
     assert (content["data"], content["split"], content["images"], content["limit"]) == (
-        "fake", "val", 10, 10)
+        "fake",
+        "val",
+        10,
+        10,
+    )
     assert content["models"] == [json.loads(json.dumps(record))]
     assert set(content["versions"]) >= {"spikeswap", "torch"}
     assert [p.name for p in tmp_path.iterdir()] == ["eval.json"]  # no temporary file is left
@@ -30,8 +34,13 @@ def test_the_old_file_survives_a_failure(record, tmp_path):
     with pytest.raises(TypeError):
         write_eval_json([record], tmp_path, data="fake", split="val", images=10, more=object())
     with pytest.raises(ValueError, match="NaN|nan|JSON"):
-        write_eval_json([{**record, "top5": 50.0, "peak_memory_bytes": float("nan")}], tmp_path,
-                        data="fake", split="val", images=10)
+        write_eval_json(
+            [{**record, "top5": 50.0, "peak_memory_bytes": float("nan")}],
+            tmp_path,
+            data="fake",
+            split="val",
+            images=10,
+        )
     assert (tmp_path / "eval.json").read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["eval.json"]
 
@@ -41,22 +50,30 @@ def test_a_run_that_was_deleted(tmp_path):
         read_eval_json(tmp_path / "gone")
 
 
-@pytest.mark.parametrize("text, message", [
-    ('{"schema": 2, "models": []}', "schema 2"), ("[]", "schema None"), ("{", "not JSON"),
-    ('{"schema": 1, "data": "x", "split": "val", "images": 3}', "'models' is missing"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"schema": 2, "models": []}', "schema 2"),
+        ("[]", "schema None"),
+        ("{", "not JSON"),
+        ('{"schema": 1, "data": "x", "split": "val", "images": 3}', "'models' is missing"),
+    ],
+)
 def test_files_of_another_schema_or_damaged(tmp_path, text, message):
     (tmp_path / "eval.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_eval_json(tmp_path)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"firing_rate": {"fire": 1.2}}, "firing rate 1.2 of fire"),
-    ({"top1": 101.0}, "no percentage"),
-    ({"acs": -5}, "at least 0"),
-    ({"macs": None, "uncounted": []}, "without a reason"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"firing_rate": {"fire": 1.2}}, "firing rate 1.2 of fire"),
+        ({"top1": 101.0}, "no percentage"),
+        ({"acs": -5}, "at least 0"),
+        ({"macs": None, "uncounted": []}, "without a reason"),
+    ],
+)
 def test_impossible_values(record, change, message):
     with pytest.raises(ValueError, match=message):
         check_record({**record, **change})

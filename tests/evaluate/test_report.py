@@ -12,9 +12,11 @@ from spikeswap.evaluate.words import describe_model, findings
 
 @pytest.fixture
 def records(ann, direct, leaking, loader):
-    return [evaluate(ann, loader, name="the ANN", run="runs/a"),
-            evaluate(direct, loader, name="direct <b>&amp;</b>", run="runs/b"),
-            evaluate(leaking, loader, name="leaking", run="runs/c")]
+    return [
+        evaluate(ann, loader, name="the ANN", run="runs/a"),
+        evaluate(direct, loader, name="direct <b>&amp;</b>", run="runs/b"),
+        evaluate(leaking, loader, name="leaking", run="runs/c"),
+    ]
 
 
 class Page(html.parser.HTMLParser):
@@ -48,12 +50,24 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture
 def page(records, tmp_path):
-    metrics = {"a": [{"epoch": e, "split": s, "top1": 10.0 * e} for e in range(3)
-                     for s in ("train", "validation")]}
-    path = write_report(records, tmp_path, metrics=metrics, data="fake", split="val", limit=10,
-                        data_note="Generated images.", audits={"toy": "audit <text>"},
-                        layer_errors={"toy": [{"name": "x", "error": 0.1},
-                                              {"name": "y", "error": 0.2}]})
+    metrics = {
+        "a": [
+            {"epoch": e, "split": s, "top1": 10.0 * e}
+            for e in range(3)
+            for s in ("train", "validation")
+        ]
+    }
+    path = write_report(
+        records,
+        tmp_path,
+        metrics=metrics,
+        data="fake",
+        split="val",
+        limit=10,
+        data_note="Generated images.",
+        audits={"toy": "audit <text>"},
+        layer_errors={"toy": [{"name": "x", "error": 0.1}, {"name": "y", "error": 0.2}]},
+    )
     return Page(path.read_text(encoding="utf-8"))
 
 
@@ -91,11 +105,22 @@ def test_every_figure_has_title_axes_and_alt_text(page, tmp_path):
         assert "viewbox" in attrs
         assert "width" not in attrs
     text = " ".join(page.text)
-    for label in ("time steps T (log scale)", "top-1 accuracy, %", "mJ",
-                  "spikes a neuron and step"):
+    for label in (
+        "time steps T (log scale)",
+        "top-1 accuracy, %",
+        "mJ",
+        "spikes a neuron and step",
+    ):
         assert label in text
-    names = {"accuracy_over_time", "accuracy_over_energy", "energy_to_quantised", "firing_rates",
-             "operations", "training", "layer_errors"}
+    names = {
+        "accuracy_over_time",
+        "accuracy_over_energy",
+        "energy_to_quantised",
+        "firing_rates",
+        "operations",
+        "training",
+        "layer_errors",
+    }
     assert {p.stem for p in (tmp_path / "figures").glob("*.png")} == names
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in (tmp_path / "figures").iterdir())
 
@@ -103,8 +128,12 @@ def test_every_figure_has_title_axes_and_alt_text(page, tmp_path):
 def test_ids_are_unique(page):
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
-    targets = {value.lstrip("#") for _, attrs in page.tags for key, value in attrs.items()
-               if key == "xlink:href" and value.startswith("#")}
+    targets = {
+        value.lstrip("#")
+        for _, attrs in page.tags
+        for key, value in attrs.items()
+        if key == "xlink:href" and value.startswith("#")
+    }
     assert targets
     assert targets <= set(ids)
 

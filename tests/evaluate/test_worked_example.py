@@ -47,7 +47,10 @@ def test_the_page_and_the_counter_agree():
     record = evaluate(Example(), [(torch.rand(1, 1, 4, 4), torch.zeros(1).long())])
     assert record["macs"] == 288
     assert {op["name"]: op["acs"] for op in record["layers"]} == {
-        "image_layer": 0, "conv": 27, "linear": 4}
+        "image_layer": 0,
+        "conv": 27,
+        "linear": 4,
+    }
     estimate = {op["name"]: op["rate_times_operations"] for op in record["layers"]}
     assert estimate["conv"] == 20.25
     assert record["acs"] == 31
@@ -57,6 +60,14 @@ def test_the_page_and_the_counter_agree():
     assert energies["quantised_millijoules"] == pytest.approx(1359.0e-9)
     assert record["energy_to_quantised"] == pytest.approx(1352.7 / 1359.0)
     text = PAGE.read_text(encoding="utf-8")
-    for number in ("288 MACs", "27 ACs", "4 ACs", "20.25", "1352.7 pJ", "31 / 174 = 0.178",
-                   "1359.0 pJ", "0.995"):
+    for number in (
+        "288 MACs",
+        "27 ACs",
+        "4 ACs",
+        "20.25",
+        "1352.7 pJ",
+        "31 / 174 = 0.178",
+        "1359.0 pJ",
+        "0.995",
+    ):
         assert number in text, number

@@ -24,6 +24,13 @@ def list_models() -> list[str]:
     return sorted(_BUILDERS)
 
 
+def is_direct(name: str) -> bool:
+    """Whether this name is a spiking network that is trained as it is, without a conversion."""
+    if name not in _BUILDERS:
+        raise ValueError(f"unknown model {name!r}; {near_names(name, _BUILDERS)}")
+    return hasattr(_BUILDERS[name][0], "step_logits")
+
+
 def near_names(name: str, known) -> str:
     """`; did you mean a, b?` for a name that is unknown, or the whole list."""
     known = sorted(known)

@@ -87,6 +87,14 @@ def describe_build(cfg, bundle) -> dict:
     }
 
 
+def describe_direct(cfg, bundle) -> dict:
+    """The same for a network that is trained as it is: spiking, or a conventional rival."""
+    build = {**describe_build(cfg, bundle), "levels": None, "threshold": None, "mask": 0.0}
+    if cfg.TRAIN.TIMESTEPS:
+        build["overrides"].setdefault("timesteps", cfg.TRAIN.TIMESTEPS)
+    return build
+
+
 def describe_data(bundle) -> dict:
     """What a checkpoint says about the data that its network was trained on."""
     return {

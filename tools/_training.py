@@ -122,7 +122,7 @@ def run(arguments, cfg, bundle, build: dict, *, device, resumed) -> None:
     )
     _say_start(cfg, bundle, model, device, kind)
     keeper = RunKeeper(arguments, cfg, bundle, build, kind, resumed)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     try:
         trained = train_classifier(
             model,
@@ -147,7 +147,8 @@ def run(arguments, cfg, bundle, build: dict, *, device, resumed) -> None:
     barrier()
     epochs = sum(line["split"] == "train" for line in trained)
     say(
-        f"trained {epochs} epochs in {time.perf_counter() - started:.0f} s"
+        f"trained {epochs} epochs in {time.perf_counter() - started:.0f} s "
+        f"({time.process_time() - cpu:.0f} s of processor time)"
         if epochs
         else "nothing was left to train"
     )

@@ -12,7 +12,7 @@ from _cli import say
 from spikeswap.calibrate import activation_thresholds
 from spikeswap.configs import get_config, save_config
 from spikeswap.convert import insert_qcfs
-from spikeswap.models import create_model, load_published
+from spikeswap.models import create_model, is_direct, load_published
 from spikeswap.neurons import QCFS
 from spikeswap.train import build_network, claim_run_folder, point_latest, save_checkpoint
 
@@ -22,15 +22,35 @@ def open_weights(arguments) -> _runs.Run:
     overrides = [] if arguments.data is None else ["DATA.NAME", arguments.data]
     cfg = get_config(arguments.cfg, overrides)
     bundle = _setup.open_data(cfg, path=arguments.data_path)
+    if is_direct(cfg.MODEL.NAME):
+        return _direct_run(arguments, cfg, bundle)
     build = _setup.describe_build(cfg, bundle)
     network = build_network(build)
     start = {name: module.threshold.clone() for name, module in _sites(network)}
     load_published(network, arguments.weights)
     if all(torch.equal(start[name], module.threshold) for name, module in _sites(network)):
         network = _with_thresholds(build, bundle, cfg, arguments)
+    return _run(arguments, cfg, bundle, network, "qcfs", build)
+
+
+def _direct_run(arguments, cfg, bundle) -> _runs.Run:
+    """Weights of a network that spikes already; what its checkpoint carries in vain is named."""
+    build = _setup.describe_direct(cfg, bundle)
+    network = build_network(build)
+    unused = load_published(network, arguments.weights)
+    counts = network.parameter_counts()
+    used = "" if counts["used"] == counts["all"] else f", {counts['used']:,} of them used"
+    say(f"{build['model']}: {counts['all']:,} parameters{used}")
+    if unused:
+        shown = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
+        say(f"in the checkpoint and never used: {shown}")
+    return _run(arguments, cfg, bundle, network, "direct", build)
+
+
+def _run(arguments, cfg, bundle, network, kind: str, build: dict) -> _runs.Run:
     content = {
         **{"model": network.state_dict(), "model_ema": None, "optimizer": None, "scheduler": None},
-        **{"epoch": 0, "epochs": 0, "kind": "qcfs", "build": build},
+        **{"epoch": 0, "epochs": 0, "kind": kind, "build": build},
         "config": _setup.plain_dict(cfg),
         "weights": str(arguments.weights),
         "versions": _setup.versions(),

@@ -104,6 +104,13 @@ def command(arguments) -> None:
         if foreign
         else _runs.open_run(arguments.run, arguments.output)
     )
+    if foreign and run.kind == "direct":
+        with _weights.run_folder(run) as run:
+            pass
+        _cli.say(f"{run.build['model']} spikes already: there is nothing to convert")
+        _cli.say(f"run folder: {run.folder}")
+        _cli.say(f"next: python tools/eval.py --run {run.folder}")
+        return
     if run.kind != "qcfs":
         raise ValueError(
             f"run {run.folder} has no QCFS activations to convert (it was trained by "

@@ -17,9 +17,7 @@ def command(arguments) -> None:
     device = _cli.start(arguments)
     cfg, resumed = _training.recipe(arguments)
     bundle = _setup.open_data(cfg)
-    build = {**_setup.describe_build(cfg, bundle), "levels": None, "threshold": None, "mask": 0.0}
-    if cfg.TRAIN.TIMESTEPS:
-        build["overrides"].setdefault("timesteps", cfg.TRAIN.TIMESTEPS)
+    build = _setup.describe_direct(cfg, bundle)
     _training.run(arguments, cfg, bundle, build, device=device, resumed=resumed)
 
 

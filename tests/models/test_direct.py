@@ -19,6 +19,13 @@ from spikeswap.models.direct import (
 
 SMALL = {
     "spikingformer": {"embed_dim": 32, "depth": 1, "num_heads": 4},
+    "spikingformer-imagenet": {
+        "embed_dim": 32,
+        "depth": 1,
+        "num_heads": 1,
+        "tokenizer": "imagenet",
+        "tau": 1.5,
+    },
     "sdt": {"embed_dim": 32, "depth": 1, "num_heads": 4},
     "sdt-dvs": {"embed_dim": 32, "depth": 1, "num_heads": 4, "dvs_mode": True, "neuron": "plif"},
     "spikingresformer": {
@@ -27,6 +34,15 @@ SMALL = {
         "group_size": 16,
         "depths": (1, 1),
         "patch_sizes": (2, 1),
+    },
+    "spikingresformer-plif": {
+        "widths": (16, 32),
+        "num_heads": (1, 2),
+        "group_size": 16,
+        "depths": (1, 1),
+        "patch_sizes": (1, 1),
+        "stem": "imagenet",
+        "neuron": "plif",
     },
     "cifar10_snn": {"widths": (8, 16, 16), "hidden": 32},
 }

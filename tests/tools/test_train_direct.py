@@ -151,3 +151,34 @@ def test_what_a_user_can_get_wrong(case, tool, tmp_path):
     words, expected = REFUSED[case]
     tool("train_direct.py", *words, cwd=tmp_path).refused(*expected)
     assert not (tmp_path / "runs").exists()
+
+
+def test_published_weights_become_a_run(direct, tool, tmp_path):
+    write(tmp_path, "spikingformer")
+    last = torch.load(
+        direct / "runs" / "spikingformer_fake" / "checkpoints" / "last.pt", weights_only=True
+    )
+    state = {f"module.{key}": value for key, value in last["model"].items()}
+    torch.save({"state_dict": state, "epoch": 7}, tmp_path / "published.pth")
+    words = ("convert.py", "--weights", "published.pth", "--cfg", "./spikingformer.yaml")
+    said = tool(*words, cwd=tmp_path).worked()
+    assert "spikes already" in said and "of them used" in said
+    assert "never used: block.0.norm1.weight" in said
+    rows = tool("eval.py", cwd=tmp_path).worked()
+    assert " direct " in rows
+    found = json.loads((tmp_path / "runs" / "latest" / "eval.json").read_text())["models"][0]
+    again = tool(
+        "eval.py",
+        "--output",
+        tmp_path / "o",
+        "--run",
+        direct / "runs/spikingformer_fake",
+        cwd=tmp_path,
+    )
+    again.worked()
+    trained = json.loads((tmp_path / "o" / "eval.json").read_text())["models"][0]
+    assert found["top1_by_timestep"] == trained["top1_by_timestep"]
+    assert found["acs"] == trained["acs"]
+    del state["module.head.bias"]
+    torch.save(state, tmp_path / "published.pth")
+    tool(*words, cwd=tmp_path).refused("missing: head.bias")

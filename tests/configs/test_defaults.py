@@ -8,7 +8,9 @@ import pytest
 from spikeswap.configs import default_config, get_config, list_configs, save_config
 from spikeswap.configs.checks import CHECKS
 
-RECIPES = """mst_swin_t resnet18 resnet20 resnet34 swin_nano_bn swin_s_bn swin_t_bn vgg16""".split()
+RECIPES = """mst_swin_t resnet18 resnet20 resnet34 swin_nano_bn swin_s_bn swin_t_bn vgg16
+    cifar10_snn cifar10_cnn spikingformer_mnist5k sdt_mnist5k spikingresformer_mnist5k
+    spikingformer_8_768_imagenet sdt_8_768_imagenet spikingresformer_s_imagenet""".split()
 
 
 def test_the_recipes_are_there():
@@ -87,6 +89,18 @@ def test_model_overrides_hold_any_argument():
     assert overrides["tet"] is False
 
 
+def test_words_of_digits_stay_words(tmp_path):
+    """Which stages pool is a word of four digits, not an octal number."""
+    (tmp_path / "mine.yaml").write_text("MODEL:\n  OVERRIDES:\n    pooling_stat: '0111'\n")
+    cfg = get_config(tmp_path / "mine.yaml")
+    assert cfg.MODEL.OVERRIDES.pooling_stat == "0111"
+    save_config(cfg, tmp_path / "config.yaml")
+    assert get_config(tmp_path / "config.yaml") == cfg
+    words = ["MODEL.OVERRIDES.pooling_stat", "0011", "MODEL.OVERRIDES.tau", "1.5e0"]
+    overrides = dict(get_config("sdt_mnist5k", words).MODEL.OVERRIDES)
+    assert (overrides["pooling_stat"], overrides["tau"]) == ("0011", 1.5)
+
+
 def test_saved_config_reads_back_equal(tmp_path):
     cfg = get_config("swin_t_bn", ["MODEL.OVERRIDES.depths", "[2, 2]", "TRAIN.LR", "1e-4"])
     save_config(cfg, tmp_path / "config.yaml")
@@ -119,6 +133,14 @@ def test_configs_do_not_share_state():
         (["MODEL.MASK", "-0.1"], "at least 0 and below 1"),
         (["MODEL.MASK", "nan"], "at least 0 and below 1"),
         (["TRAIN.LR", "inf"], "finite"),
+        (["DATA.CROP_SCALE", "[0, 1]"], "two numbers above 0"),
+        (["DATA.CROP_SCALE", "[0.5, 2]"], "at most 1"),
+        (["DATA.CROP_RATIO", "[2]"], "two numbers above 0"),
+        (["DATA.ERASE", "1.5"], "from 0 to 1"),
+        (["DATA.AUGMENT", "autoaugment"], "one of auto, none"),
+        (["TRAIN.MIX_PROB", "-1"], "from 0 to 1"),
+        (["TRAIN.SCHEDULE", "batch"], "one of update, epoch"),
+        (["TRAIN.AMP", "half"], "one of none, bf16, fp16, auto"),
         (["CONVERT.NEURON", "lif"], "one of if, stbif, multi"),
         (["CONVERT.TIMESTEPS", "-4"], "CONVERT.TIMESTEPS is -4"),
     ],

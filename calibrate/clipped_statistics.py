@@ -10,6 +10,16 @@ from ..neurons import QCFS, ClippedReLU
 from .channels import SiteStatistics
 
 
+def clip_sites(gm: fx.GraphModule) -> list[tuple[fx.Node, ClippedReLU]]:
+    """Every QCFS of a graph becomes clip(x, 0, threshold), under the same name."""
+    found = [
+        (node, ClippedReLU(site.threshold.detach(), site.axis)) for node, site in calls(gm, QCFS)
+    ]
+    for node, clip in found:
+        set_module(gm, node.target, clip)
+    return found
+
+
 @torch.no_grad()
 def clipped_statistics(gm: fx.GraphModule, batches) -> dict[str, SiteStatistics]:
     """Run the clipped network, masks at their expectation, on batches of images [B, C, H, W].
@@ -22,9 +32,7 @@ def clipped_statistics(gm: fx.GraphModule, batches) -> dict[str, SiteStatistics]
     """
     gm = copy.deepcopy(gm).eval()
     found = {}
-    for node, module in calls(gm, QCFS):
-        clip = ClippedReLU(module.threshold, module.axis)
-        set_module(gm, node.target, clip)
+    for node, clip in clip_sites(gm):
         found[node.target] = SiteStatistics(gm, node)
         clip.register_forward_hook(found[node.target].see)
     for images in batches:

@@ -1,12 +1,15 @@
 """Thresholds from data: how high the activations of each site get."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ..graph import UnconvertibleError, normal_form
 from ..graph.layout import channel_axis
 from ..graph.operations import relu_bound
 from ..graph.surgery import calls
+from ..neurons import ClippedReLU
+from .clipped_statistics import clip_sites
+from .observers import LargestActivation, PercentileActivation
 
 
 def activation_thresholds(
@@ -16,23 +19,29 @@ def activation_thresholds(
     per_channel: bool = True,
     leaf_modules=(),
     example_inputs=None,
+    percentile: float = 99.9,
 ) -> dict[str, Tensor]:
-    """The largest activation of every ReLU site, over all images of a loader.
+    """How high the activations of every site get, over all images of a loader.
 
     Args:
-        model: a network with plain ReLU, ReLU6 or clamp(0, c); it is not changed.
+        model: a network with plain ReLU, ReLU6 or clamp(0, c), or one with QCFS sites; it is not
+            changed. A QCFS network is run as its clipped network, masks at their expectation, and
+            no value lies above the trained threshold.
         loader: iterable of image batches [B, C, H, W], or of (images, labels).
-        method: "max".
+        method: "max", or "percentile" of the positive activations.
         per_channel: one value a channel where the channel axis is known, else one a site.
+        percentile: in (0, 100], for that method.
 
     Returns:
         {site: tensor [C] or [1]}, which `insert_qcfs(thresholds=)` takes. 0 is a dead channel.
 
     Raises:
-        ValueError: an empty loader, NaN activations, an unknown method.
+        ValueError: an empty loader, NaN activations, an unknown method, a network without sites.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown; known: {', '.join(METHODS)}")
+    if not 0 < percentile <= 100:
+        raise ValueError(f"percentile {percentile!r} must lie above 0 and at most at 100")
     images = None
     loader = loader if hasattr(loader, "__len__") else list(loader)
     for batch in loader:
@@ -44,20 +53,42 @@ def activation_thresholds(
     if gm.meta.get("offences"):
         raise UnconvertibleError(gm.meta["offences"])
     gm.eval()
-    observers, handles = {}, []
-    for node, module in calls(gm, nn.ReLU, nn.Hardtanh):
-        if relu_bound(module) is None:
-            continue
+    observers = {}
+    for node, module in _sites(gm):
         axis = channel_axis(gm, node.args[0]) if per_channel else None
-        observers[node.target] = METHODS[method](axis)
-        handles.append(
-            module.register_forward_hook(lambda _m, _i, out, o=observers[node.target]: o.see(out))
+        observer = observers[node.target] = METHODS[method](axis, percentile)
+        module.register_forward_hook(lambda _m, _i, out, o=observer: o.see(out))
+    if not observers:
+        raise ValueError(
+            "the network has no activation site (ReLU, ReLU6, clamp(0, c) or QCFS) to observe"
         )
     weight = next(gm.parameters())
     with torch.no_grad():
         for batch in loader:
             gm(batch_images(batch).to(weight.device, weight.dtype))
-    return {name: observer.value(name) for name, observer in observers.items()}
+    for name, observer in observers.items():
+        if observer.largest is None or not bool(observer.largest.isfinite().all()):
+            raise ValueError(
+                f"the activations of site {name!r} are NaN or infinite; check the "
+                "network and its input normalisation"
+            )
+    return {name: observer.value() for name, observer in observers.items()}
+
+
+METHODS = {
+    "max": lambda axis, percentile: LargestActivation(axis),
+    "percentile": PercentileActivation,
+}
+
+
+def _sites(gm: fx.GraphModule) -> list[tuple[fx.Node, nn.Module]]:
+    """Sites in the order of the data flow; QCFS ones are clipped."""
+    clip_sites(gm)
+    return [
+        (node, module)
+        for node, module in calls(gm, nn.ReLU, nn.Hardtanh, ClippedReLU)
+        if isinstance(module, ClippedReLU) or relu_bound(module) is not None
+    ]
 
 
 def batch_images(batch) -> Tensor:
@@ -69,30 +100,3 @@ def batch_images(batch) -> Tensor:
             "[B, C, H, W] or (tensor, label) pairs"
         )
     return images
-
-
-class LargestActivation:
-    """Streaming maximum, one value a channel (axis 1 or -1) or one in all (None)."""
-
-    def __init__(self, axis: int | None):
-        self.axis = axis
-        self.largest: Tensor | None = None
-
-    def see(self, x: Tensor) -> None:
-        largest = (
-            x.amax().reshape(1)
-            if self.axis is None
-            else x.movedim(self.axis, -1).flatten(0, -2).amax(0)
-        )
-        self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
-
-    def value(self, name: str) -> Tensor:
-        if self.largest is None or not bool(self.largest.isfinite().all()):
-            raise ValueError(
-                f"the activations of site {name!r} are NaN or infinite; check the "
-                "network and its input normalisation"
-            )
-        return self.largest
-
-
-METHODS = {"max": LargestActivation}

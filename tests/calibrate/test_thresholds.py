@@ -119,3 +119,55 @@ def test_unknown_method_lists_the_known_ones(model, images):
 def test_the_data_parallel_wrapper_is_taken_off(model, images):
     found = activation_thresholds(nn.DataParallel(model), [images])
     assert list(found) == ["act", "relu6", "relu"]
+
+
+@pytest.mark.parametrize("share", [50.0, 99.0, 100.0])
+def test_percentile_of_the_positive_activations(model, images, share):
+    """Over batches of growing size of activation, within a bin (0.2 % of the largest)."""
+    batches = [images[:2] * 0.1, images[2:5], images[5:] * 7]
+    found = activation_thresholds(model, batches, method="percentile", percentile=share)
+    for i, value in enumerate(found.values()):
+        rows = torch.cat([model.by_hand(b)[i].reshape(-1, len(value)) for b in batches])
+        for channel, threshold in zip(rows.T, value, strict=True):
+            positive = channel[channel > 0].sort().values
+            exact = positive[max(0, -(-len(positive) * int(share) // 100) - 1)]
+            largest = positive[-1]
+            assert exact - 1e-6 <= threshold <= min(exact + 0.003 * largest, largest)
+
+
+def test_percentile_does_not_depend_on_batches_once_the_range_is_set(model, images):
+    whole = activation_thresholds(model, [images], method="percentile")
+    parts = activation_thresholds(model, [images, *images.split(3)], method="percentile")
+    for a, b in zip(whole.values(), parts.values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-3, atol=0)
+
+
+def test_dead_channels_have_percentile_zero(model, images):
+    with torch.no_grad():
+        model.norm.weight[1], model.norm.bias[1] = 0.0, -1.0
+    found = activation_thresholds(model, [images], method="percentile")["act"]
+    assert found[1] == 0 and (found[[0, 2, 3]] > 0).all()
+
+
+@pytest.mark.parametrize("method", ["max", "percentile"])
+def test_never_above_a_trained_threshold(model, images, method):
+    """A QCFS network is observed as its clipped network."""
+    network = insert_qcfs(model, levels=4, threshold=0.7)
+    before = [p.clone() for p in network.parameters()]
+    found = activation_thresholds(network, [images], method=method)
+    assert list(found) == ["act", "relu6", "relu"]
+    assert all(0 < v.max() <= 0.7 for v in found.values())
+    a = model.by_hand(images)[0].clamp(max=0.7).flatten(0, 1).amax(0)
+    torch.testing.assert_close(found["act"], a, rtol=2e-3 if method == "percentile" else 0, atol=0)
+    assert all(torch.equal(p, q) for p, q in zip(before, network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("percentile", [0, -1, 101, float("nan")])
+def test_impossible_percentiles_are_refused(model, images, percentile):
+    with pytest.raises(ValueError, match="percentile"):
+        activation_thresholds(model, [images], method="percentile", percentile=percentile)
+
+
+def test_a_network_without_sites_is_refused(images):
+    with pytest.raises(ValueError, match="no activation site"):
+        activation_thresholds(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()), [images])

@@ -94,8 +94,8 @@ def build_schedule(
         warmup_lr = peak / 100
     if warmup_epochs >= epochs:
         logger.warning(
-            "the warm-up of %d epochs is as long as the training (%d): the learning rate never "
-            "reaches its peak; lower TRAIN.WARMUP_EPOCHS",
+            "the warm-up of %d epochs is not shorter than the training (%d): the learning rate "
+            "never reaches its peak; lower TRAIN.WARMUP_EPOCHS",
             warmup_epochs,
             epochs,
         )

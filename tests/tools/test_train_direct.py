@@ -108,6 +108,16 @@ def test_mixed_precision_augmentation_and_averages_together(tool, tmp_path):
     assert found[0]["learning_rate"] == 1e-4
 
 
+def test_a_published_recipe_runs_on_other_data(tool, tmp_path):
+    words = ["--cfg", "spikingformer_cifar10.yaml", "--data", "fake", "--epochs", "1", "--set"]
+    words += "TRAIN.COOLDOWN_EPOCHS 1 MODEL.OVERRIDES.embed_dim 24 MODEL.OVERRIDES.depth 1".split()
+    said = tool("train_direct.py", *words, cwd=tmp_path).worked()
+    assert "trained 2 epochs" in said and "never reaches its peak" in said
+    run = tmp_path / "runs" / "spikingformer_cifar10_fake"
+    rates = [json.loads(text)["learning_rate"] for text in open(run / "metrics.jsonl")]
+    assert rates == [1e-5, 1e-5 + (5e-4 - 1e-5) / 20]
+
+
 def test_the_rival_with_relu_is_no_spiking_network(tool, tmp_path):
     write(tmp_path, "cifar10_snn")
     text = (tmp_path / "cifar10_snn.yaml").read_text()

@@ -26,7 +26,6 @@ _CUTTING = {
     "flip",
     "index_select",
     "gather",
-    "repeat_interleave",
 }
 _MIXES = "mixes the images of a batch"
 _REMEDY = "compute it for each image on its own (keep axis 0 out of it)"
@@ -86,6 +85,8 @@ def _follow(gm: fx.GraphModule, node: fx.Node, place: dict) -> int | None:
     if kind is Kind.NONLINEAR and axis != 0:
         raise _Mixes(f"finds the batch on axis {axis}", _FIRST)
     rank = len(source.meta["shape"]) if "shape" in source.meta else None
+    if name in ("repeat", "tile", "repeat_interleave"):
+        return _repeated(node, name, axis, rank)
     if name in _MOVING:
         return _moved(node, name, axis, rank)
     if name in _REDUCING or name in _CUTTING or name in ("cat", "concat", "concatenate"):
@@ -168,7 +169,6 @@ def _along(node: fx.Node, name: str, axis: int, rank: int | None) -> int:
         "normalize": 2,
         "cosine_similarity": 2,
         "topk": 2,
-        "repeat_interleave": 2,
     }.get(name, 1)
     axes = _axes(node, at, rank, "dim", "dims", "axis")
     if axes is None and name in (
@@ -202,6 +202,20 @@ def _along(node: fx.Node, name: str, axis: int, rank: int | None) -> int:
         )
     )
     return axis if keeps else axis - sum(a < axis for a in axes)
+
+
+def _repeated(node: fx.Node, name: str, axis: int, rank: int | None) -> int:
+    """Copies of an image may follow each other, a batch may not be repeated as a whole."""
+    if name == "repeat_interleave":
+        if _axes(node, 2, rank, "dim") is None:
+            raise _Mixes("flattens a batch of images", _REMEDY)
+        return axis
+    times = node.args[1] if isinstance(node.args[1], (tuple, list)) else node.args[1:]
+    new = len(times) - rank if rank is not None else 0  # axes that are put in front
+    place = axis + max(new, 0)
+    if place < len(times) and (times[place] != 1 or any(n != 1 for n in times[:place])):
+        raise _Mixes(_MIXES, "use expand() or repeat_interleave(n, dim=0), which keep images apart")
+    return place
 
 
 def _reshaped(node: fx.Node, name: str, axis: int, rank: int | None) -> int:

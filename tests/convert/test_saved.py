@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from timm.layers import BlurPool2d
 from torch import nn
 
 import spikeswap
@@ -158,6 +159,23 @@ def test_float64_stays_float64(images, tmp_path):
     torch.testing.assert_close(found[-1], model(images.double()).detach(), rtol=0, atol=1e-9)
 
 
+def test_buffers_that_a_state_dict_leaves_out_are_stored(images, tmp_path):
+    class Blurs(OwnClass):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("blur", torch.rand(3, 1, 3, 3), persistent=False)
+            self.pool = BlurPool2d(3)
+
+        def forward(self, x):
+            return super().forward(F.conv2d(self.pool(x), self.blur, padding=1, groups=3))
+
+    large = F.interpolate(images, scale_factor=2)
+    snn = convert_model(insert_qcfs(Blurs().eval(), levels=8, threshold=1.0))
+    snn.save(tmp_path)
+    found = spikeswap.load(tmp_path)(large, timesteps=6, chunk=2)
+    assert torch.equal(found, snn(large, timesteps=6, chunk=2))
+
+
 def test_image_size_of_control_flow_is_remembered(images, tmp_path):
     class Pads(OwnClass):
         def forward(self, x):
@@ -187,8 +205,10 @@ def saved(snn, tmp_path):
 
 
 def edit(saved, change):
+    """Change the description as one would who knows that checksums may be left out."""
     path = saved / "conversion.json"
     description = json.loads(path.read_text())
+    description.pop("checksums", None)
     change(description)
     path.write_text(json.dumps(description))
 
@@ -210,6 +230,27 @@ def test_truncated_files_are_refused_by_name(saved, file, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     refused(saved, file)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("place", [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_a_flipped_byte_is_noticed(saved, file, place):
+    path = saved / file
+    data = bytearray(path.read_bytes())
+    at = int(len(data) * place)
+    while data[at : at + 1].isspace():  # white space means nothing in JSON
+        at += 1
+    data[at] ^= 1
+    path.write_bytes(data)
+    refused(saved, file)
+
+
+def test_an_edited_number_is_noticed(saved):
+    path = saved / "conversion.json"
+    text = path.read_text()
+    assert '"levels": 8' in text
+    path.write_text(text.replace('"levels": 8', '"levels": 9', 1))
+    assert "checksum" in refused(saved, "conversion.json")
 
 
 @pytest.mark.parametrize("content", [b"\x00\xff\xfe\x80" * 50, b"[]", b'"text"', b"{}", b"null"])
@@ -258,7 +299,10 @@ def tensor_too_many(saved):
     "mismatch",
     [tensors_of_another_conversion, tensor_missing, tensor_of_another_shape, tensor_too_many],
 )
-def test_tensors_that_do_not_belong_are_refused(saved, mismatch):
+@pytest.mark.parametrize("checksums", [True, False])
+def test_tensors_that_do_not_belong_are_refused(saved, mismatch, checksums):
+    if not checksums:
+        edit(saved, lambda _: None)
     mismatch(saved)
     with pytest.raises(ValueError) as caught:
         spikeswap.load(saved)

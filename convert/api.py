@@ -234,6 +234,11 @@ def _first_images(loader, example_inputs):
             f"the calibration loader gives a {type(images).__name__}; it must give "
             "tensors [B, C, H, W] or (tensor, label) pairs"
         )
+    if images.dim() == 0 or len(images) == 0:
+        raise ValueError(
+            f"the calibration loader gives no images: its first batch has shape {tuple(images.shape)}; "
+            "give images of the training split [B, C, H, W]"
+        )
     return batches, images if example_inputs is None else example_inputs
 
 

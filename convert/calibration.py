@@ -93,8 +93,8 @@ class Calibration:
             return (
                 f"{text}; step-wise bias for {made['steps']} steps at {len(made['bias_sites'])} "
                 f"sites ({made['bias_parameters']} values from {made['bias_images']} images), "
-                "which replaces the constant bias of the norms there; weight layers still see "
-                "{0,s}"
+                "which replaces the constant bias of the norms there and ends after step "
+                f"{made['steps']}; weight layers still see {{0,s}}"
             )
         if self.method != "thresholds":
             return f"{text}; no site reads a sum of spike streams, so thresholds alone"

@@ -1,6 +1,7 @@
 """The spiking network that a conversion gives."""
 
 import contextlib
+import logging
 import operator
 
 import torch
@@ -11,6 +12,8 @@ from ..graph.image_size import check_image_size
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
 from ..simulate import Executor, Readout, Recording, check_readout
 from .audit import Report, build_report
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}  # size of the largest tensor of a chunk
 
@@ -75,6 +78,7 @@ class SpikingNetwork(nn.Module):
         self._recordings: list[Recording] = []
         self._largest: dict[tuple[int, ...], int] = {}  # image shape: elements an image and step
         self._report: Report | None = None
+        self._told_of_the_end = False  # of a step-wise bias
 
     @torch.no_grad()
     def forward(
@@ -194,7 +198,18 @@ class SpikingNetwork(nn.Module):
                     "timesteps is missing: give the number T of steps to simulate, "
                     "e.g. timesteps=32"
                 )
-        return self._whole("timesteps", timesteps)
+        steps = self._whole("timesteps", timesteps)
+        fitted = (self.info.get("calibration") or {}).get("steps")
+        if fitted is not None and steps > fitted and not self._told_of_the_end:
+            self._told_of_the_end = True
+            log.warning(
+                "simulating %d steps; the step-wise bias was fitted for %d and ends there: its gain "
+                "fades slowly after that (calibration_steps=%d fits a longer one)",
+                steps,
+                fitted,
+                steps,
+            )
+        return steps
 
     @staticmethod
     def _whole(name: str, value) -> int:

@@ -4,10 +4,11 @@ from torch import fx, nn
 
 from ..graph import Kind, Offence, UnconvertibleError, classify
 from ..graph.batch_axis import batch_offences
+from ..graph.copying import unwrap
 from ..graph.operations import is_pointwise_activation, module_of
 from ..graph.surgery import calls
 from ..graph.tracing_errors import module_path
-from ..neurons import QCFS, ClippedReLU
+from ..neurons import QCFS, ClippedReLU, SpikingNeuron
 
 
 def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
@@ -36,7 +37,7 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
         offences.append(
             Offence(
                 "(output)",
-                f"returns a {type(output).__name__}",
+                f"returns a {type(output).__name__.removeprefix('immutable_')}",
                 None,
                 "wrap the model so that it returns one tensor of logits [B, classes]",
             )
@@ -94,15 +95,16 @@ def _offence(gm: fx.GraphModule, node: fx.Node, quantised: bool) -> Offence | No
 
 
 def check_model(model: nn.Module) -> nn.Module:
-    """The model without its data-parallel wrapper; ValueError for weights that cannot be used."""
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        model = model.module
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"a {type(model).__name__} is no model; give a torch.nn.Module")
+    """The model without its wrapper; ValueError for weights that cannot be used."""
+    model = unwrap(model)
+    if any(isinstance(module, SpikingNeuron) for module in model.modules()):
+        raise ValueError("the model is a spiking network already; give the network it was made of")
     parameters = list(model.named_parameters())
     if not parameters:
         raise ValueError("the model has no parameters; give a trained network")
     for name, value in [*parameters, *model.named_buffers()]:
+        if value.is_meta:
+            raise ValueError(f"{name} is on the meta device, without values; load weights first")
         if value.is_floating_point():
             if value.dtype.itemsize < 4:
                 raise ValueError(

@@ -224,6 +224,11 @@ def _spike_values(gm: fx.GraphModule) -> list[int]:
 
 def _first_images(loader, example_inputs):
     """A loader that can be read again, and its first batch as the example."""
+    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+        raise ValueError(
+            f"calibration is a {type(loader).__name__}; give an iterable of batches of images, such "
+            "as a DataLoader"
+        )
     batches = loader if hasattr(loader, "__len__") else list(loader)
     first = next(iter(batches), None)
     if first is None:

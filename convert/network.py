@@ -112,6 +112,21 @@ class SpikingNetwork(nn.Module):
             recording.begin()
         self.clock.batch, self.clock.first_index = len(images), int(first_index)
         self.clock.start, self.clock.steps = 0, 1
+        try:
+            self._simulate(images, steps, chunk, collected)
+        except RuntimeError as error:
+            if self._fits(images) or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ValueError(
+                f"images of size {tuple(images.shape[1:])} do not fit the network ({error}); give "
+                "images of the size that it is made for"
+            ) from error
+        for recording in self._recordings:
+            recording.finish()
+        self.reset()
+        return collected.result()
+
+    def _simulate(self, images: Tensor, steps: int, chunk: int | None, collected: Readout) -> None:
         fixed = self.executor.prepare(images, self.clock)
         while self.clock.start < steps:
             self.clock.steps = min(self._chunk(images, chunk), steps - self.clock.start)
@@ -119,10 +134,11 @@ class SpikingNetwork(nn.Module):
             collected.add(output, self.clock.steps)
             self._largest[tuple(images.shape[1:])] = largest // (self.clock.steps * len(images))
             self.clock.start += self.clock.steps
-        for recording in self._recordings:
-            recording.finish()
-        self.reset()
-        return collected.result()
+
+    def _fits(self, images: Tensor) -> bool:
+        """Whether images of this size are known to pass through the network."""
+        size = tuple(images.shape[1:])
+        return size in self._largest or size == tuple(self.network.meta.get("image_shape") or ())
 
     def reset(self) -> None:
         """Forget the state of all units."""

@@ -6,6 +6,22 @@ import torch
 from torch import fx, nn
 
 
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside its data-parallel or torch.compile wrapper; ValueError for what is none."""
+    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or (
+        type(model).__name__ == "OptimizedModule"
+    ):
+        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"a {type(model).__name__} is no model; give a torch.nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError(
+            "a scripted or traced (torch.jit) module has no Python source to convert; give the "
+            "torch.nn.Module that it was made of"
+        )
+    return model
+
+
 def copy_model(model: nn.Module) -> nn.Module:
     """A deep copy without the user's hooks, also of a model that weight norm left tensors in."""
     computed = {

@@ -11,7 +11,13 @@ from collections.abc import Iterable
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+)
 from torch.utils._pytree import tree_leaves
 
 from .copying import about
@@ -19,7 +25,24 @@ from .sizes import sizes_of
 
 # What an operation may raise on an image of a size that the network is not made for.
 FAILURES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, AssertionError)
+# What fake tensors cannot do, while real ones can.
+NEEDS_VALUES = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+)
 _MISSING = object()
+
+
+@contextlib.contextmanager
+def quiet():
+    """torch logs at length what an operation on fake tensors refuses; we only take note."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 class Example:
@@ -70,22 +93,11 @@ class Example:
             elif node.op == "call_method":
                 self.values[node] = getattr(args[0], node.target)(*args[1:], **kwargs)
 
-    @staticmethod
-    @contextlib.contextmanager
-    def _quiet():
-        """torch logs at length what an operation on fake tensors refuses; we only take note."""
-        log = logging.getLogger("torch._subclasses.fake_tensor")
-        before, log.disabled = log.disabled, True
-        try:
-            yield
-        finally:
-            log.disabled = before
-
     def catch_up(self, nodes: Iterable[fx.Node]) -> None:
         """Follow all nodes that were not seen yet; what this size does not allow stays unknown."""
         for node in nodes:
             if node not in self._seen and node.op != "output":
-                with self._quiet(), contextlib.suppress(*FAILURES):
+                with quiet(), contextlib.suppress(*FAILURES, *NEEDS_VALUES):
                     self.follow(node)
 
     def sizes(self, node: fx.Node) -> list:

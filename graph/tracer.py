@@ -15,9 +15,9 @@ import torch
 from torch import fx, nn
 
 from ..neurons import QCFS, ClippedReLU, SpikeMask
-from .copying import about, copy_model
+from .copying import about, copy_model, unwrap
 from .errors import UnconvertibleError
-from .examples import Example, guess_example, like_weights, usual_image
+from .examples import NEEDS_VALUES, Example, guess_example, like_weights, quiet, usual_image
 from .image_size import check_image_size
 from .patching import factories_see_proxies, int_sees_proxies
 from .proxies import Value
@@ -26,6 +26,7 @@ from .tracing_errors import (
     FAILURES,
     BatchDecides,
     CannotFollow,
+    ExampleDoesNotFit,
     NeedsExample,
     explain,
     user_frame,
@@ -116,12 +117,22 @@ class ShapeTracer(fx.Tracer):
             node.meta["source"] = frame
         node.meta["module_path"] = next(reversed(self.module_stack), "")
         if self.example is not None:
-            with self._computing():
-                self.example.follow(node)
-            value = self.example.values.get(node)
-            if isinstance(value, torch.Tensor):
-                node.meta["shape"] = tuple(value.shape)
+            self._follow_example(node)
         return node
+
+    def _follow_example(self, node: fx.Node) -> None:
+        try:
+            with self._computing(), quiet():
+                self.example.follow(node)
+        except NEEDS_VALUES:
+            return  # no shape is known behind it
+        except FAILURES as error:
+            if node.op == "call_module" and node.target in self.user_leaves:
+                return  # it may do what fake tensors cannot
+            raise ExampleDoesNotFit(self.images.shape, error) from error
+        value = self.example.values.get(node)
+        if isinstance(value, torch.Tensor):
+            node.meta["shape"] = tuple(value.shape)
 
     @contextlib.contextmanager
     def _computing(self):
@@ -187,8 +198,7 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     Raises:
         UnconvertibleError: tracing failed; names the line of the module and what to do.
     """
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        model = model.module
+    model = unwrap(model)
     training = model.training
     leaf_modules = _leaves(model, leaf_modules)
     model = copy_model(model).eval()

@@ -58,6 +58,18 @@ class BatchDecides(CannotFollow):
         self.space: dict | None = None
 
 
+class ExampleDoesNotFit(CannotFollow):
+    """An operation fails on the example images."""
+
+    def __init__(self, shape, error: Exception):
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        super().__init__(
+            f"images of shape {tuple(shape)} do not fit ({reason})",
+            "give a batch of images [B, C, H, W] of the size that the network is made for (as "
+            "example_inputs=, or in the loader)",
+        )
+
+
 class NeedsExample(CannotFollow):
     """A size is asked for, and no image is known."""
 
@@ -115,13 +127,16 @@ def explain(error: Exception, stack: dict, example_given: bool) -> Unconvertible
     else:
         remedy = NeedsExample().remedy
     reason = str(error) or type(error).__name__
+    where = f"; line: {line}" if line else ""
+    if not isinstance(error, ExampleDoesNotFit):
+        remedy = f"{remedy}, or {leaf}"
     return UnconvertibleError(
         [
             Offence(
                 path or "(the model itself)",
-                f"cannot be traced: {reason}; line: {line}",
+                f"cannot be traced: {reason}{where}",
                 (place.filename, place.lineno) if place else None,
-                f"{remedy}, or {leaf}",
+                remedy,
             )
         ]
     )

@@ -1,6 +1,7 @@
 """Tracing: control flow on shapes, what is refused, and that the caller's model stays as it was."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -152,6 +153,23 @@ def test_only_the_images_are_an_input(cls):
     torch.testing.assert_close(graph(x), model(x))
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 8, 8, 8), (2,), (2, 3)])
+def test_an_example_that_does_not_fit_is_told_so(shape):
+    with pytest.raises(UnconvertibleError) as caught:
+        trace(Small(), example_inputs=torch.zeros(shape))
+    (offence,) = caught.value.offences
+    assert f"{shape}"[:-1] in f"{offence.operation}" and "example_inputs" in offence.remedy
+    assert offence.module_path == "conv" and "leaf" not in offence.remedy
+
+
+def test_wrappers_are_taken_off():
+    model, x = Small().eval(), torch.randn(2, 3, 8, 8)
+    for wrapped in (nn.DataParallel(model), torch.compile(model)):
+        assert torch.equal(trace(wrapped)(x), model(x))
+    with pytest.raises(ValueError, match=r"torch\.jit"):
+        trace(torch.jit.trace(model, x))
+
+
 class DecidesOnPixels(Small):
     def body(self, x):
         return x * 2 if x.sum() > 0 else x
@@ -194,8 +212,8 @@ def test_a_failure_inside_a_module_names_its_path():
 def test_a_module_that_cannot_be_traced_may_be_a_leaf():
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), DecidesOnPixels()).eval()
     x = torch.randn(2, 3, 8, 8)
-    for leaf in (DecidesOnPixels, "2", model[2]):
-        graph = trace(model, leaf_modules=(leaf,))
+    for leaf, example in itertools.product((DecidesOnPixels, "2", model[2]), (None, x)):
+        graph = trace(model, leaf_modules=(leaf,), example_inputs=example)
         assert graph.meta["leaves"] == {"2"}
         assert torch.equal(graph(x), model(x))
 

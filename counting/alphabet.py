@@ -95,18 +95,18 @@ def inspect(x: Tensor, unit: Tensor | None = None) -> Alphabet:
     signed = low < 0
     if unit is not None:
         return _in_units(x, unit, signed)
-    if _all_are(x, top):
+    if all_are(x, top):
         return Alphabet(1, signed, scaled=top != 1, unit=top)
     for axis in _channel_axes(x):
         others = [a for a in range(x.dim()) if a != axis]
-        if _all_are(x, x.abs().amax(others, keepdim=True)):
+        if all_are(x, x.abs().amax(others, keepdim=True)):
             return Alphabet(1, signed, scaled=True)
     if bool((x == x.round()).all()):
         return Alphabet(int(round(top)), signed)
     return ANALOG
 
 
-def _all_are(x: Tensor, height) -> bool:
+def all_are(x: Tensor, height) -> bool:
     """Whether every value is 0 or +/- height."""
     return bool(((x == 0) | (x.abs() == height)).all())
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ..neurons import SpikingNeuron
-from .alphabet import Alphabet, inspect
+from .alphabet import Alphabet, all_are, inspect
 from .contractions import Contraction, Operand, pairs
 from .ledger import Ledger, Row, Side, Site
 from .modules import declared, steps_of, unit_of
-from .nonzero import count_by_unit
+from .nonzero import count_by_unit, inverse_of
 from .other import OTHER
 from .provenance import Kind, Tag
 from .twin import Twin
@@ -34,11 +34,13 @@ class Bookkeeper:
         self._pending: list[tuple] = []
         self._by_place: set[str] = set()
         self._turn = 0
+        self._units: dict = {}  # of each neuron module, for one forward pass
 
     def begin(self, run: int, by_node: bool) -> None:
         """A forward pass begins; `by_node`: `end_node` will tell the names of its operations."""
         self.run, self.by_node = run, by_node
         self._pending = []
+        self._units = {}
 
     def close(self, images: int, steps: int | None) -> None:
         """A forward pass of so many images and steps is over."""
@@ -155,10 +157,9 @@ class Bookkeeper:
         """
         places = tuple(out.shape[-2:]) if out.dim() >= 4 and name in self._by_place else None
         ours = isinstance(module, SpikingNeuron)
-        alphabet = declared(module)
-        if alphabet.levels == 1 and not alphabet.signed:
-            unit, axis = (module.unit, module.axis) if ours else (out.new_ones(1), 1)
-            found = count_by_unit(out, unit, axis, places)
+        alphabet, inverse = self._unit(module, ours, out)
+        if alphabet.levels == 1 and not alphabet.signed and (ours or all_are(out, 1)):
+            found = count_by_unit(out, inverse, module.axis if ours else 1, places)
             if found is not None:
                 site.spikes, by_place = found
                 tag.keep(out, site.spikes, None if places is None else (places, by_place))
@@ -174,6 +175,13 @@ class Bookkeeper:
             and (alphabet.signed or not seen.signed)
         )
         return alphabet if within else seen
+
+    def _unit(self, module, ours: bool, out: Tensor) -> tuple[Alphabet, Tensor]:
+        """What a neuron says it sends, and 1 / unit; neither changes within a forward pass."""
+        if module not in self._units:
+            unit = module.unit if ours else out.new_ones(1)
+            self._units[module] = declared(module), inverse_of(unit, out)
+        return self._units[module]
 
     def _sample(self, out: Tensor) -> Tensor:
         """A few rows of what a neuron sent, others in each call."""

@@ -35,6 +35,8 @@ from .timing import TAKES_TIME, copies_of, steps_after
 
 # Analog values stay analog, and as many steps, under all operations but these.
 _RETAGS = COMPARE | ROUND | CONSTANT | TAKES_TIME
+# What moves data and costs nothing: of one analog tensor, the result is analog and that is all.
+_MOVES = (SAME | PART) - _RETAGS - {*CONTRACTIONS, *OTHER, "copy"}
 _KNOWN = frozenset({*CONTRACTIONS, *OTHER, *FREE, *SAME, *PART, *CONSTANT, *ACTIVATIONS})
 
 
@@ -157,7 +159,7 @@ class OperationCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         if self._silent:
             return func(*args, **kwargs)
-        name, known = self._names.get(func) or self._lookup(func)
+        name, known, moves = self._names.get(func) or self._lookup(func)
         if not known:
             with self:  # a composite operation, met whole in inference mode: count its parts
                 result = func.decompose(*args, **kwargs)
@@ -165,16 +167,27 @@ class OperationCounter(TorchDispatchMode):
                 return result
         out = func(*args, **kwargs)
         start = time.perf_counter()
-        self._record(func, name, args, kwargs, out)
+        if not (moves and self._moved(args, kwargs, out)):
+            self._record(func, name, args, kwargs, out)
         self.seconds += time.perf_counter() - start
         return out
 
-    def _lookup(self, func) -> tuple[str, bool]:
+    def _moved(self, args, kwargs, out) -> bool:
+        """The short way for what moves one analog tensor; False if it is something else."""
+        if kwargs or not isinstance(out, Tensor) or not isinstance(args[0], Tensor):
+            return False
+        tag = get_tag(args[0], self._run)
+        if tag is None or tag.kind is not Kind.ANALOG:
+            return False
+        set_tag(out, tag)
+        return True
+
+    def _lookup(self, func) -> tuple[str, bool, bool]:
         space, _, name = func._schema.name.partition("::")
         if name.endswith("_") and not name.endswith("__"):
             name = name[:-1]
         name = name if space == "aten" else f"{space}::{name}"
-        self._names[func] = name, name in _KNOWN
+        self._names[func] = name, name in _KNOWN, name in _MOVES
         return self._names[func]
 
     def _tag(self, x: Tensor) -> Tag | None:

@@ -37,7 +37,7 @@ _SUMMED = 2048  # n equal numbers: a float32 sum is off by at most n**2 / 2**24 
 
 
 def count_by_unit(
-    x: Tensor, unit: Tensor, axis: int, places: tuple[int, ...] | None
+    x: Tensor, inverse: Tensor | None, axis: int, places: tuple[int, ...] | None
 ) -> tuple[int, Tensor | None] | None:
     """Spikes of a tensor that holds 0 and one height a channel, by plain sums.
 
@@ -46,7 +46,7 @@ def count_by_unit(
 
     Args:
         x: float32 or float64 on a CPU, any shape.
-        unit: one height, or one a channel.
+        inverse: of the heights, as `inverse_of` gives it: [1] or [C].
         axis: of the channels (1 or -1).
         places: last axes of x, for counts by place, too.
 
@@ -55,9 +55,8 @@ def count_by_unit(
     """
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or x.dim() < 2:
         return None
-    if unit.numel() > 1 and (unit.dim() != 1 or unit.numel() != x.shape[axis]):
+    if inverse is None or inverse.numel() not in (1, x.shape[axis]):
         return None
-    inverse = _inverse(unit, x)
     if places is not None:
         sums = _sums_by_place(x, inverse, axis, math.prod(places))
     elif inverse.numel() == 1:
@@ -75,8 +74,10 @@ def count_by_unit(
     return int(by_place.sum()), by_place
 
 
-def _inverse(unit: Tensor, x: Tensor) -> Tensor:
-    """1 / unit in the type of x, 0 for a dead channel, [1] or [C]."""
+def inverse_of(unit: Tensor, x: Tensor) -> Tensor | None:
+    """1 / unit in the type of x, 0 for a dead channel, [1] or [C]; None for units of other shapes."""
+    if unit.numel() > 1 and unit.dim() != 1:
+        return None
     if unit.numel() == 1:
         value = float(unit)
         return x.new_full((1,), 1 / value if value > 0 else 0.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikeswap.counting import count_nonzero, count_per_position
-from spikeswap.counting.nonzero import count_by_unit, sum_over_steps
+from spikeswap.counting.nonzero import count_by_unit, inverse_of, sum_over_steps
 
 
 def _spikes(*shape, rate=0.3, dtype=torch.float32, seed=0):
@@ -55,16 +55,17 @@ def test_count_by_unit_is_exact(shape, axis, units, by_place, dtype):
     height = unit.view(-1, *[1] * (len(shape) - 2)) if axis == 1 and units > 1 else unit
     x = _spikes(*shape, rate=0.9, dtype=dtype) * height
     places = shape[-2:] if by_place else None
-    spikes, counts = count_by_unit(x, unit, axis, places)
+    spikes, counts = count_by_unit(x, inverse_of(unit, x), axis, places)
     assert spikes == int((x != 0).sum())
     if by_place:
         assert torch.equal(counts, (x != 0).reshape(-1, shape[-1] * shape[-2]).sum(0))
 
 
 def test_count_by_unit_refuses_values_that_are_no_spikes():
-    unit = torch.tensor([0.5])
-    assert count_by_unit(_spikes(64, 64) * 0.7, unit, 1, None) is None
-    assert count_by_unit(torch.rand(64, 64), unit, 1, None) is None
+    inverse = inverse_of(torch.tensor([0.5]), torch.rand(1))
+    assert count_by_unit(_spikes(64, 64) * 0.7, inverse, 1, None) is None
+    analog = torch.rand(64, 64, generator=torch.Generator().manual_seed(0))
+    assert count_by_unit(analog, inverse, 1, None) is None
 
 
 def test_sum_over_steps():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional
+from spikingjelly.activation_based import functional, neuron
 from torch import nn
 
 from spikeswap.convert import convert_model, insert_qcfs
@@ -237,3 +237,29 @@ def test_an_energy_model_of_ones_own(direct, loader):
         (2.0 * record["macs"] + 0.5 * record["acs"]) / 1e9
     )
     assert set(record["energies"]) == {"45nm-fp32", "45nm-fp16", "45nm-int8", "lemaire", "mine"}
+
+
+@pytest.mark.parametrize("levels", [2, 4])
+def test_a_neuron_class_of_another_alphabet_is_looked_at(levels):
+    """A descendant of SpikingJelly's neurons need not send {0, 1}."""
+
+    class Integer(neuron.BaseNode):
+        def multi_step_forward(self, x_seq):
+            return x_seq.clamp(0, levels).round()
+
+        def neuronal_charge(self, x):
+            raise AssertionError
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fire, self.head = Integer(step_mode="m"), nn.Linear(4, 3, bias=False)
+
+        def forward(self, x, timesteps=2):
+            return self.head(self.fire(x.unsqueeze(0).repeat(timesteps, 1, 1)))
+
+    images = torch.tensor([[0.0, 1.0, float(levels), 0.2]])
+    record = evaluate(Net(), [(images, torch.tensor([0]))], timesteps=2, check_independence=False)
+    assert record["acs"] == 2 * 2 * 3  # two events a step, whatever their height
+    assert record["spike_values"] == list(range(levels + 1))
+    assert f"{{0..{levels}}}" in record["layers"][0]["input"]

@@ -1,6 +1,7 @@
 """What the sites of a network read and give when every activation is clip(x, 0, threshold)."""
 
 import copy
+import math
 
 import torch
 from torch import Tensor, fx
@@ -49,14 +50,22 @@ def clipped_statistics(gm: fx.GraphModule, batches) -> dict[str, SiteStatistics]
 def fitted_thresholds(
     gm: fx.GraphModule,
     statistics: dict[str, SiteStatistics],
+    images: int,
     share: float = 0.05,
     least: float = 0.01,
+    room: float = 5.0,
 ) -> dict[str, Tensor]:
     """Thresholds for rate coding: per channel, as low as the data allow.
 
     The largest activation of each channel, but at least `share` of that of the site's largest
-    channel and `least` of the trained threshold, and never above the trained threshold. A lower
-    threshold carries the same mean with more spikes, so that less of it waits in the membrane.
+    channel and `least` of the trained threshold, times 1 + room / sqrt(images), and never above the
+    trained threshold. A lower threshold carries the same mean with more spikes, so that less of it
+    waits in the membrane; too low a one clips images that were not seen, for ever. The fewer images
+    were seen, the more room is left above them (measured in docs/if_calibration.md).
+
+    Args:
+        statistics: from `clipped_statistics`.
+        images: how many images those are of.
 
     Returns:
         {site: tensor that broadcasts to one image}
@@ -67,6 +76,6 @@ def fitted_thresholds(
         trained = module.threshold.detach()
         if trained.dim() == 1 and trained.numel() > 1:
             trained = trained.view(-1, *[1] * (largest.dim() - 1 if module.axis == 1 else 0))
-        height = torch.maximum(largest, share * largest.amax())
+        height = torch.maximum(largest, share * largest.amax()) * (1 + room / math.sqrt(images))
         fitted[node.target] = torch.minimum(torch.maximum(height, least * trained), trained)
     return fitted

@@ -75,7 +75,7 @@ CHECKS = {
     "CONVERT.TIMESTEPS": _POSITIVE,
     "CONVERT.READOUT": _one_of("mean", "second-half"),
     "CONVERT.MASK_SCALING": _one_of("none", "inverse"),
-    "CONVERT.CALIBRATE": _one_of("none", "thresholds", "bias"),
+    "CONVERT.CALIBRATE": _one_of("none", "thresholds", "bias", "bias-everywhere"),
     "CONVERT.CALIBRATION_IMAGES": _POSITIVE,
     "CONVERT.SEED": _NOT_NEGATIVE,
     "EVAL.BATCH_SIZE": _POSITIVE,

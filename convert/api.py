@@ -137,7 +137,8 @@ def convert_model(
         seed: names the masks.
         calibration: batches of images, or of (image, label) pairs.
         calibrate: for a QCFS network and neuron "if": "thresholds" fits thresholds to the data,
-            "bias" fits thresholds and the step-wise bias.
+            "bias" fits thresholds and the step-wise bias at the sites that read a residual stream,
+            "bias-everywhere" at all sites (a table some 5 times as large).
         calibration_steps: T that the step-wise bias is fitted for.
         levels: L for a network with plain ReLU (default 16).
         per_channel: one threshold a channel (else one a site).

@@ -13,7 +13,7 @@ from ..neurons import ChannelAffine, SpikingNeuron
 
 log = logging.getLogger(__name__)
 
-CALIBRATIONS = ("thresholds", "bias", "bias-alone")
+CALIBRATIONS = ("thresholds", "bias", "bias-everywhere", "bias-alone")
 MOST_IMAGES = 128  # simulated side by side when the bias is fitted
 
 
@@ -23,8 +23,9 @@ class Calibration:
     Args:
         gm: the QCFS network in normal form, masks in place.
         loader: batches of images, or of (images, labels).
-        method: "thresholds", "bias" (thresholds and the step-wise bias), or "bias-alone" (for
-            ablations).
+        method: "thresholds", "bias" (thresholds and the step-wise bias at the sites that read a sum
+            of spike streams), "bias-everywhere" (thresholds and the bias at every site), or
+            "bias-alone" (for ablations).
         steps: T up to which a bias is fitted.
 
     Raises:
@@ -59,12 +60,16 @@ class Calibration:
     def fit_thresholds(self, gm: fx.GraphModule) -> None:
         if self.method == "bias-alone":
             return
-        for name, value in fitted_thresholds(gm, self.statistics).items():
+        for name, value in fitted_thresholds(gm, self.statistics, self.seen).items():
             gm.get_submodule(name).set_threshold(value)
 
     def fit_bias(self, network) -> None:
         """Fit and set the bias of a `SpikingNetwork`, and note it in `network.info`."""
-        sites = bias_sites(network.network) if self.method != "thresholds" else []
+        sites = []
+        if self.method == "bias-everywhere":
+            sites = list(network.sites)
+        elif self.method != "thresholds":
+            sites = bias_sites(network.network)
         size = 0
         if sites:
             tables = step_bias(network, self.images, self.steps, sites, self.statistics)

@@ -67,10 +67,10 @@ def parser() -> _cli.Parser:
     )
     add(
         "--calibrate",
-        choices=["none", "thresholds", "bias"],
+        choices=["none", "thresholds", "bias", "bias-everywhere"],
         default=None,
-        help="fit thresholds, or thresholds and step-wise bias, to training images "
-        "(default: the recipe's)",
+        help="fit thresholds, or thresholds and a step-wise bias at the sites of the residual "
+        "stream or everywhere, to training images (default: the recipe's)",
     )
     add(
         "--calibration-images",

@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_leaves
 
+from ..neurons import QCFS, ClippedReLU, SpikeMask
 from .copying import about
 from .sizes import sizes_of
 
@@ -31,7 +32,29 @@ NEEDS_VALUES = (
     DynamicOutputShapeException,
     UnsupportedFakeTensorException,
 )
+# Layers of torch and our own that give the shape that they get: not worth a run.
+_KEEP_SHAPE = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.dropout._DropoutNd,
+    nn.ReLU,
+    nn.Hardtanh,
+    nn.LeakyReLU,
+    nn.GELU,
+    nn.SiLU,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.Identity,
+    QCFS,
+    ClippedReLU,
+    SpikeMask,
+)
+_NEURONS = QCFS.__module__.removesuffix("qcfs")
 _MISSING = object()
+
+
+def _keeps_shape(module: nn.Module) -> bool:
+    home = type(module).__module__
+    return isinstance(module, _KEEP_SHAPE) and home.startswith(("torch.nn.", _NEURONS))
 
 
 @contextlib.contextmanager
@@ -60,12 +83,12 @@ class Example:
         self.values: dict[fx.Node, object] = {}
         self._seen: set[fx.Node] = set()
 
-    def variant(self, larger_image: bool) -> "Example":
-        """An example with images of twice the size, or else with more images."""
+    def variant(self, larger_image: bool, more_images: bool) -> "Example":
+        """An example with images of twice the size, with one image more, or both."""
         shape = list(self.images.shape)
         if larger_image:
             shape[2:] = [2 * n for n in shape[2:]]
-        else:
+        if more_images:
             shape[0] += 1
         with self.fake:
             images = torch.empty(shape, dtype=self.images.dtype, device=self.images.device)
@@ -87,7 +110,9 @@ class Example:
             elif node.op == "get_attr":
                 self.values[node] = operator.attrgetter(node.target)(self.root)
             elif node.op == "call_module":
-                self.values[node] = self.root.get_submodule(node.target)(*args, **kwargs)
+                module = self.root.get_submodule(node.target)
+                same = _keeps_shape(module) and len(args) == 1
+                self.values[node] = args[0] if same else module(*args, **kwargs)
             elif node.op == "call_function":
                 self.values[node] = node.target(*args, **kwargs)
             elif node.op == "call_method":

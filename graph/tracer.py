@@ -68,7 +68,7 @@ class ShapeTracer(fx.Tracer):
         self.images, self.int_spaces = example, int_spaces
         self.example: Example | None = None
         self.fixed_image_size = False
-        self._variants: dict[bool, Example] = {}
+        self._variants: dict[tuple[bool, bool], Example] = {}
         self._running = False  # an example is being computed: nothing is traced
 
     def trace(self, root, concrete_args=None):
@@ -176,17 +176,20 @@ class ShapeTracer(fx.Tracer):
         if not depends_on_image(node):
             return
         here = answer(self.example)
-        if answer(self._variant(larger_image=False)) != here:
+        if answer(self._variant(True, True)) == here:
+            return
+        if answer(self._variant(False, True)) != here:
             raise BatchDecides
-        if answer(self._variant(larger_image=True)) != here:
+        if answer(self._variant(True, False)) != here:
             self.fixed_image_size = True
 
-    def _variant(self, larger_image: bool) -> Example:
-        if larger_image not in self._variants:
-            self._variants[larger_image] = self.example.variant(larger_image)
+    def _variant(self, larger_image: bool, more_images: bool) -> Example:
+        key = larger_image, more_images
+        if key not in self._variants:
+            self._variants[key] = self.example.variant(*key)
         with self._computing():
-            self._variants[larger_image].catch_up(self.graph.nodes)
-        return self._variants[larger_image]
+            self._variants[key].catch_up(self.graph.nodes)
+        return self._variants[key]
 
 
 def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphModule:

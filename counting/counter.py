@@ -173,12 +173,16 @@ class OperationCounter(TorchDispatchMode):
         return out
 
     def _moved(self, args, kwargs, out) -> bool:
-        """The short way for what moves one analog tensor; False if it is something else."""
+        """The short way for what moves analog values; False if it is something else."""
         if kwargs or not isinstance(out, Tensor) or not isinstance(args[0], Tensor):
             return False
         tag = get_tag(args[0], self._run)
-        if tag is None or tag.kind is not Kind.ANALOG:
+        if tag is None:
             return False
+        if tag.kind is not Kind.ANALOG and (
+            self.spiking or tag.kind is not Kind.IMAGE or _tensors(args[1:])
+        ):
+            return False  # in an ANN nothing is told by values, nor repeated over time
         set_tag(out, tag)
         return True
 
@@ -229,8 +233,8 @@ class OperationCounter(TorchDispatchMode):
 
     def _new_tag(self, name, args, kwargs, inputs, out: Tensor) -> Tag | None:
         tag = derive(name, inputs, self._run)
-        if tag is None:
-            return None
+        if tag is None or not self.spiking:
+            return tag
         if tag.kind in (Kind.IMAGE, Kind.WEIGHT):
             tag.key = self._fingerprint(name, args, kwargs)
         data = [(x, t) for x, t in inputs if t is not None and t.kind is not Kind.WEIGHT]

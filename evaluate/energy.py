@@ -118,7 +118,7 @@ def energy_model(model: str | EnergyModel) -> EnergyModel:
         return model
     if model not in ENERGY_MODELS:
         near = difflib.get_close_matches(str(model), ENERGY_MODELS, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(ENERGY_MODELS)}"
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(ENERGY_MODELS)}."
         raise ValueError(
             f"unknown energy model {model!r}; {hint} A model of your own: "
             "EnergyModel(name, mac_picojoules, ac_picojoules, source)"

@@ -55,6 +55,7 @@ EXTRA = (
     "peak_memory_bytes",
     "seed",
     "levels",
+    "calibration_parameters",
     "top1_random_masks",
     "masked_share",
     "notes",

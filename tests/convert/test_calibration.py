@@ -8,6 +8,7 @@ from torch import nn
 
 import spikeswap
 from spikeswap.convert import clipped, convert_model, insert_qcfs
+from spikeswap.evaluate import evaluate
 from spikeswap.models import create_model
 from spikeswap.neurons import ClippedReLU
 
@@ -197,3 +198,31 @@ def test_images_that_cannot_serve_are_refused(qcfs, loader, words):
 def test_an_unknown_method_lists_the_known_ones(qcfs, digits):
     with pytest.raises(ValueError, match="thresholds, bias"):
         convert_model(qcfs(), calibration=[digits], calibrate="biased", calibration_steps=8)
+
+
+def test_the_table_counts_apart_from_the_weights(qcfs, digits):
+    snn = fit(qcfs(), digits)
+    loader = [(digits.float(), torch.zeros(len(digits), dtype=torch.long))]
+    record = evaluate(snn.float(), loader, timesteps=4)
+    made = snn.info["calibration"]
+    assert record["parameters"] == sum(p.numel() for p in snn.parameters())
+    assert record["calibration_parameters"] == {
+        "thresholds": sum(s.threshold.numel() for s in snn.sites.values()),
+        "step_bias": made["bias_parameters"],
+    }
+    plain = evaluate(convert_model(qcfs()).float(), loader, timesteps=4)
+    assert plain["calibration_parameters"] == {"thresholds": 0, "step_bias": 0}
+    assert plain["parameters"] == record["parameters"]
+
+
+def test_the_bias_goes_everywhere_on_request(qcfs, digits, relative_error):
+    model = qcfs(mask=0.5)
+    snn = convert_model(
+        model, calibration=[digits], calibrate="bias-everywhere", calibration_steps=16
+    )
+    assert snn.info["calibration"]["bias_sites"] == list(snn.sites)
+    target = clipped(model)(digits).detach()
+    errors = [
+        relative_error(s(digits, timesteps=16)[-1], target) for s in (convert_model(model), snn)
+    ]
+    assert errors[1] < 0.6 * errors[0]

@@ -19,7 +19,6 @@ from spikeswap.data import load_dataset
 from spikeswap.evaluate import CONVENTIONS, recount
 from spikeswap.models.direct import DirectNetwork
 from spikeswap.train import (
-    build_network,
     checkpoint_of,
     load_checkpoint,
     read_metrics,
@@ -27,7 +26,7 @@ from spikeswap.train import (
 )
 
 COUNTED = 100  # images that the published conventions are applied to
-TRAINING = ("model", "recipe", "parameters", "T", "epochs", "top-1 %", "seconds")
+TRAINING = ("model", "recipe", "parameters", "T", "epochs", "top-1 %", "wall seconds")
 EVALUATION = (
     ("model", "name", "{}"),
     ("kind", "kind", "{}"),
@@ -39,7 +38,6 @@ EVALUATION = (
     ("energy, mJ", "energy_millijoules", "{:.4f}"),
     ("/ quantised", "energy_to_quantised", "{:.2f}"),
     ("spikes / synapse", "spikes_per_synapse", "{:.3f}"),
-    ("images/s", "images_per_second", "{:.1f}"),
 )
 
 
@@ -47,7 +45,7 @@ def training_row(folder: Path, records: list[dict]) -> list[str]:
     """One row of the training table; top-1 is that of the run's own network in `records`."""
     checkpoint = load_checkpoint(checkpoint_of(folder))
     build = checkpoint["build"]
-    model = build_network({**build, "levels": None})
+    model = restore_network(checkpoint)
     count = f"{sum(p.numel() for p in model.parameters()):,}"
     steps = "-"
     if isinstance(model, DirectNetwork):
@@ -65,8 +63,9 @@ def training_row(folder: Path, records: list[dict]) -> list[str]:
 
 def evaluation_row(record: dict) -> list[str]:
     """One row of the evaluation table; "-" where a value could not be had."""
+    scaled = "{0, s}" if record["kind"] == "converted" else "{0, 1}"  # s: the site's unit
     return [
-        "-" if record[key] is None else form.format(record[key]).replace("[0, 1]", "{0, s}")
+        "-" if record[key] is None else form.format(record[key]).replace("[0, 1]", scaled)
         for _, key, form in EVALUATION
     ]
 

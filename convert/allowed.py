@@ -15,6 +15,7 @@ FUNCTION_HOMES = (
     "torch._C._nn",
     "torch.functional",
     "torchvision.ops",
+    "spikeswap.graph.parts",
 )
 CLASS_HOMES = ("torch.nn.", "spikeswap.neurons.", "timm.layers.")
 _READABLE = {"shape", "ndim", "dtype", "device", "T", "mT", "values", "indices", "is_cuda"}

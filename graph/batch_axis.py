@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from .errors import Offence
 from .operations import Kind, classify, creates, function_name, module_of, reads_size
+from .parts import set_part
 from .tracing_errors import module_path
 
 _REDUCING = set(
@@ -49,6 +50,8 @@ def batch_offences(gm: fx.GraphModule) -> list[Offence]:
             what = (
                 type(module_of(gm, node)).__name__
                 if node.op == "call_module"
+                else "x[...] = value"
+                if node.target is set_part
                 else f"{function_name(node)}()"
             )
             offences.append(
@@ -80,6 +83,9 @@ def _follow(gm: fx.GraphModule, node: fx.Node, place: dict) -> int | None:
     if any(other != axis for _, other in inputs[1:]) and kind is not Kind.LINEAR:
         if len({len(n.meta["shape"]) for n, _ in inputs if "shape" in n.meta}) < 2:
             raise _Mixes(_MIXES, _REMEDY)  # one operand has the batch where the other has not
+    if node.target is set_part:
+        _getitem(node, source, axis)  # the index leaves the batch as it is
+        return axis
     if node.target is operator.getitem:
         return _getitem(node, source, axis)
     if kind is Kind.NONLINEAR and axis != 0:

@@ -14,7 +14,8 @@ from torch import fx, nn
 from ..neurons import QCFS, ClippedReLU
 from .errors import Offence, UnconvertibleError
 from .image_size import check_image_size
-from .operations import DROPOUTS, function_name, module_of
+from .in_place import in_place_to_plain
+from .operations import function_name
 from .spelling import attributes_to_calls, fused_to_sums, plain_arguments
 from .surgery import add_module, attribute, call_module_after, calls, finish, set_module
 from .tracer import copy_model, trace
@@ -35,93 +36,6 @@ def drop_assertions(gm: fx.GraphModule) -> int:
     if changed:
         gm.graph.eliminate_dead_code()
     return finish(gm, changed)
-
-
-def in_place_to_plain(gm: fx.GraphModule) -> int:
-    """Later readers of a tensor that is changed in place read the result; the change is plain."""
-    changed, order = 0, {node: i for i, node in enumerate(gm.graph.nodes)}
-    for node in list(gm.graph.nodes):
-        module = module_of(gm, node)
-        name = function_name(node) if node.op in ("call_function", "call_method") else ""
-        in_place = (
-            getattr(module, "inplace", False)
-            or node.kwargs.get("inplace") is True
-            or (name.endswith("_") and not name.endswith("__"))
-            or name in ("iadd", "isub", "imul", "itruediv")
-        )
-        if not in_place or not node.args or not isinstance(node.args[0], fx.Node):
-            continue
-        changed += 1
-        if isinstance(module, (*DROPOUTS, nn.Identity)):  # off: nothing is changed
-            module.inplace = False
-            continue
-        _check_aliases(gm, node, order)
-        node.args[0].replace_all_uses_with(
-            node, delete_user_cb=lambda user, n=node: order[user] > order[n], propagate_meta=False
-        )
-        if module is not None:
-            module.inplace = False
-        elif node.op == "call_method":
-            node.target = name.rstrip("_")
-        elif "inplace" in node.kwargs:
-            node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
-        elif name in ("iadd", "isub", "imul", "itruediv"):
-            node.target = {
-                "iadd": torch.add,
-                "isub": torch.sub,
-                "imul": torch.mul,
-                "itruediv": torch.div,
-            }[name]
-        elif hasattr(torch, name.rstrip("_")):
-            node.target = getattr(torch, name.rstrip("_"))
-    return finish(gm, changed)
-
-
-_VIEWS = set(
-    """view reshape flatten unflatten permute transpose t swapaxes movedim squeeze unsqueeze
-chunk split tensor_split unbind narrow select getitem expand expand_as view_as detach contiguous to
-float double unfold diagonal""".split()
-)
-
-
-def _is_view(gm: fx.GraphModule, node: fx.Node) -> bool:
-    module = module_of(gm, node)
-    if module is not None:
-        return isinstance(module, (nn.Identity, nn.Flatten, nn.Unflatten, *DROPOUTS))
-    return node.op in ("call_function", "call_method") and function_name(node) in _VIEWS
-
-
-def _check_aliases(gm: fx.GraphModule, node: fx.Node, order: dict[fx.Node, int]) -> None:
-    """Refuse a change in place that another view of the same memory shows to a later reader."""
-    family, front = {node.args[0]}, [node.args[0]]
-    while front:
-        member = front.pop()
-        near = [user for user in member.users if _is_view(gm, user) and user.args[0] is member]
-        if _is_view(gm, member):
-            near.append(member.args[0])
-        for other in near:
-            if (
-                other not in family
-                and other is not node
-                and other.op not in ("get_attr", "placeholder")
-            ):
-                family.add(other)
-                front.append(other)
-    family.discard(node.args[0])
-    for member in family:
-        if order.get(member, -1) > order[node]:
-            continue  # made after the change
-        for user in member.users:
-            if order[user] > order[node] and user not in family:
-                gm.meta.setdefault("offences", []).append(
-                    Offence(
-                        module_path(node) or str(node.target),
-                        "changes a tensor in place of which another view is read later",
-                        node.meta.get("source"),
-                        "write it without in-place operations",
-                    )
-                )
-                return
 
 
 def _argument(node: fx.Node, place: int, key: str, default=None):
@@ -298,10 +212,10 @@ def normal_form(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.Gr
     """Trace a model and bring it into normal form; numbers and the caller's model stay as they are."""
     gm = trace(model, leaf_modules, example_inputs)
     steps = [
-        drop_assertions,
         attributes_to_calls,
         plain_arguments,
         in_place_to_plain,
+        drop_assertions,
         fused_to_sums,
         functions_to_modules,
         split_fused_norms,

@@ -185,6 +185,7 @@ adaptive_avg_pool3d interpolate upsample unfold fold pixel_shuffle pixel_unshuff
 cumsum rot90 tril triu diagonal alpha_dropout dropout dropout1d dropout2d dropout3d
 feature_dropout broadcast_to view_as reshape_as positive conv1d conv2d conv3d linear
 conv_transpose1d conv_transpose2d conv_transpose3d stochastic_depth drop_path""".split()
+_LINEAR.append("set_part")
 _ADDITIVE = "add sub iadd isub subtract add_ sub_ rsub".split()
 _PRODUCT = """mul imul multiply mul_ matmul bmm mm mv einsum div truediv itruediv div_ divide
 true_divide""".split()

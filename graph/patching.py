@@ -5,6 +5,7 @@ import contextlib
 import torch
 from torch import fx
 
+from .operations import KNOWN_OPERATIONS
 from .proxies import Value
 from .tracing_errors import BatchDecides
 
@@ -45,6 +46,22 @@ def factories_see_proxies():
     finally:
         for name, function in originals.items():
             setattr(torch, name, function)
+
+
+@contextlib.contextmanager
+def wrapped_functions_are_followed():
+    """Functions that a library hides with fx.wrap are looked into, unless the table knows them.
+
+    torchvision hides its window attention so; what it does inside is converted like anything else.
+    """
+    registry = getattr(fx._symbolic_trace, "_wrapped_fns_to_patch", {})
+    hidden = {key: space for key, space in registry.items() if key[1] not in KNOWN_OPERATIONS}
+    for key in hidden:
+        del registry[key]
+    try:
+        yield
+    finally:
+        registry.update(hidden)
 
 
 class _LikeInt(type):

@@ -8,7 +8,7 @@ import operator
 import torch
 from torch import fx
 
-from .tracing_errors import BatchDecides, CannotFollow
+from .tracing_errors import BatchDecides
 
 
 class Value(fx.Proxy):
@@ -57,9 +57,7 @@ class Value(fx.Proxy):
         return ValueAttribute(self, name)
 
     def __setitem__(self, index, value):
-        raise CannotFollow(
-            "a part of a tensor is assigned in place", "write it with torch.cat or torch.where"
-        )
+        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
     def __iadd__(self, other):
         return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})

@@ -19,7 +19,11 @@ from .copying import about, copy_model, unwrap
 from .errors import UnconvertibleError
 from .examples import NEEDS_VALUES, Example, guess_example, like_weights, quiet, usual_image
 from .image_size import check_image_size
-from .patching import factories_see_proxies, int_sees_proxies
+from .patching import (
+    factories_see_proxies,
+    int_sees_proxies,
+    wrapped_functions_are_followed,
+)
 from .proxies import Value
 from .sizes import depends_on_image, only_from_sizes
 from .tracing_errors import (
@@ -74,7 +78,11 @@ class ShapeTracer(fx.Tracer):
     def trace(self, root, concrete_args=None):
         if self.images is not None:
             self.example = Example(self.images, root)
-        with factories_see_proxies(), int_sees_proxies(self.int_spaces):
+        with (
+            factories_see_proxies(),
+            wrapped_functions_are_followed(),
+            int_sees_proxies(self.int_spaces),
+        ):
             return super().trace(root, concrete_args)
 
     def create_args_for_root(self, root_fn, is_module, concrete_args=None):

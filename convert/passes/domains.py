@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from ...graph.domains import VARYING, Domain
 from ...graph.operations import Kind, classify, creates, function_name, module_of, reads_size
+from ...graph.parts import set_part
 from ...graph.surgery import add_buffer, add_module, finish
 from ...neurons import Accumulate, ChannelAffine, Offset, Present
 
@@ -122,6 +123,8 @@ class _Assignment:
             )
             return self.per_step or (len(uses) < 2 and not divides)
         if name == "pad" and _pad_value(node) != 0:
+            return False
+        if node.target is set_part and not _has_no_offset(node.args[2]):
             return False
         if self.coding == "cumulative" and any(
             n.meta["domain"] is Domain.PARAMETER for n in node.all_input_nodes
@@ -278,6 +281,13 @@ def _has_dynamic_weights(node: fx.Node, name: str) -> bool:
         and node.op == "call_function"
         and len([n for n in node.all_input_nodes if n.meta["domain"] in VARYING]) > 1
     )
+
+
+def _has_no_offset(value) -> bool:
+    """Whether assigning this is linear: 0, or a value of the same image."""
+    if isinstance(value, fx.Node):
+        return value.meta["domain"] in (Domain.STREAM, Domain.CONSTANT)
+    return not isinstance(value, torch.Tensor) and value == 0
 
 
 def _pad_value(node: fx.Node) -> float:

@@ -204,3 +204,24 @@ def tensors_of_sizes(net, x):
     b, c, h, w = x.shape
     ones = torch.zeros(b, c, h, w, device=x.device, dtype=x.dtype) + x.new_ones(b, 1, h, w)
     return F.relu(net.conv(x) - ones.cumsum(2) / 8 + torch.linspace(0, 1, x.shape[3]))
+
+
+@body(token=lambda: nn.Parameter(torch.randn(6, 1)))
+def assigned_parts(net, x):
+    y = net.conv(x)
+    y[:, :2] = 0
+    z = F.relu(y)
+    z[:, 2:4, :, :-1] = z[:, 2:4, :, 1:]
+    z[:, 4, 1:3] = 0.5
+    z[:, 5] += x[:, 0]
+    z[..., 7] = net.token
+    return F.relu(net.conv(z))
+
+
+@body()
+def channels_shifted_in_time(net, x):
+    out = torch.zeros_like(x)
+    out[:, :2, :-1] = x[:, :2, 1:]
+    out[:, 2:4, 1:] = x[:, 2:4, :-1]
+    out[:, 4:] = x[:, 4:]
+    return F.relu(net.conv(out))

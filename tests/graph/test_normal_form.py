@@ -153,9 +153,37 @@ def augmented_assignment_of_an_alias(net, x):
     return y + 2 * z
 
 
+def parts_that_are_assigned(net, x):
+    y = net.conv(x)
+    y[:, :2] = 0
+    z = y * 2
+    y[:, 1:, 1] = net.other(x)[:, 1:, 0]
+    return y + z
+
+
+def parts_that_are_changed(net, x):
+    y = net.conv(x)
+    y[:, :2].relu_()
+    z = y * 2
+    y[:, 2:] += x[:, 2:]
+    y[:, 0][:, 1:].mul_(3)
+    y[..., 0].zero_()
+    return y + z
+
+
+def assertions_beside_changes(net, x):
+    torch._assert(x.shape[1] == 3, "channels")
+    y = net.conv(x)
+    y.relu_()
+    return net.other(y)
+
+
 @pytest.mark.parametrize(
     "forward",
     [
+        parts_that_are_assigned,
+        parts_that_are_changed,
+        assertions_beside_changes,
         in_place_relu_read_later,
         in_place_function_read_later,
         in_place_method_read_later,
@@ -189,7 +217,17 @@ def changed_under_a_view(net, x):
     return flat
 
 
-@pytest.mark.parametrize("forward", [changed_through_a_slice, changed_under_a_view])
+def changed_under_a_view_of_a_view(net, x):
+    y = net.conv(x)
+    old = y.flatten(2)
+    y[:, :2].relu_()
+    return old.view_as(y) + x.mean()
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [changed_through_a_slice, changed_under_a_view, changed_under_a_view_of_a_view],
+)
 def test_a_change_that_shows_through_a_view_is_right_or_refused(forward):
     net, x = Net(forward, relu=nn.ReLU(inplace=True)), images()
     graph = normal_form(net, example_inputs=x)

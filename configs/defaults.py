@@ -46,7 +46,7 @@ def default_config() -> CfgNode:
     # INTERPOLATION; 0: the data set's own, resized bilinearly
     cfg.DATA.VAL_FRACTION = 0.0  # share of the training split set apart to choose best.pt, [0, 1)
     cfg.DATA.DOWNLOAD = False  # fetch missing files from the data set's own site
-    cfg.DATA.WORKERS = 0  # loader processes (image files only); 0: in the main process
+    cfg.DATA.WORKERS = 0  # loader processes (image files, timm's augmentation); 0: none beside
 
     cfg.TRAIN = CfgNode()
     cfg.TRAIN.EPOCHS = 25  # passes over the training split, without the cool-down

@@ -64,13 +64,14 @@ def add_flags(parser, mask: bool):
         metavar="RATE",
         help="peak learning rate (default: the recipe's)",
     )
-    if mask:
-        add(
-            "--mask",
-            type=mask_ratio,
-            metavar="P",
-            help="ratio of spikes dropped at the masked sites in training (default: the recipe's)",
-        )
+    add(
+        "--mask",
+        type=mask_ratio,
+        metavar="P",
+        help="ratio of spikes dropped at the masked sites in training (default: the recipe's)"
+        if mask
+        else "0: these networks have no masked sites (default: 0)",
+    )
     add("--output", default="runs", metavar="DIR", help="where run folders go (default: runs)")
     add(
         "--init",

@@ -14,6 +14,11 @@ def command(arguments) -> None:
     import _setup
     import _training
 
+    if arguments.mask:
+        raise ValueError(
+            f"--mask is {arguments.mask:g}, but directly trained networks have no masked sites; "
+            "leave it out, or train a network with masks by tools/train_qcfs.py"
+        )
     device = _cli.start(arguments)
     cfg, resumed = _training.recipe(arguments)
     bundle = _setup.open_data(cfg)

@@ -1,9 +1,15 @@
 """tools/train_direct.py: run folder, resuming, transfer, published recipes, what is refused."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 TINY = """
 MODEL:
@@ -151,7 +157,7 @@ REFUSED = {
         ["--cfg", "./sdt.yaml", "--set", "DATA.AUGMENT", "imagenet", "DATA.RAND_AUGMENT", "rnd"],
         ["rnd", "DATA.RAND_AUGMENT"],
     ),
-    "mask": (["--cfg", "./sdt.yaml", "--mask", "0.5"], ["unknown flag: --mask"]),
+    "mask": (["--cfg", "./sdt.yaml", "--mask", "0.5"], ["no masked sites", "train_qcfs.py"]),
     "recipe": (["--cfg", "spikingformr_cifar10.yaml"], ["did you mean spikingformer_cifar10"]),
 }
 
@@ -193,3 +199,15 @@ def test_published_weights_become_a_run(direct, tool, tmp_path):
     del state["module.head.bias"]
     torch.save(state, tmp_path / "published.pth")
     tool(*words, cwd=tmp_path).refused("missing: head.bias")
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_network_with_dead_weights(tool, tmp_path):
+    write(tmp_path, "spikingformer")
+    words = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    words += [str(TOOLS / "train_direct.py"), "--cfg", "./spikingformer.yaml", "--batch-size", "4"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, check=True)
+    assert [path.name for path in (tmp_path / "runs").glob("spik*")] == ["spikingformer_fake"]
+    assert len(losses(tmp_path / "runs" / "spikingformer_fake")) == 2
+    assert " direct " in tool("eval.py", cwd=tmp_path).worked()

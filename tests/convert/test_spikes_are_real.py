@@ -16,7 +16,8 @@ def replay(kind, current_TB, threshold, levels):
     """What a neuron sends for these currents, in units, written down once more.
 
     `if`: v = s/2; v += x; a spike when v >= s. The others walk towards the level of the sum of the
-    currents, floor(clip(sum / s) L + 1/2), one level or the nearest power of two of levels a step.
+    currents, floor(clip(sum / s) L + 1/2), one level or the nearest power of two of levels a step
+    (3 levels: 2 or 4, whichever is nearer to the membrane).
     """
     barrier = torch.where(threshold > 0, threshold, torch.inf)  # dead channels never fire
     sent, v = [], torch.zeros_like(current_TB[0]) + threshold / 2
@@ -35,8 +36,10 @@ def replay(kind, current_TB, threshold, levels):
             else:
                 size = distance.abs()
                 power = 2.0 ** torch.floor(torch.log2(size.clamp(min=1)))
+                exact = ((total / barrier).clamp(0, 1) * levels - tracer).abs()
+                middle = 1.5 * power  # a distance of whole levels half-way goes by the membrane
                 up = (
-                    (size >= 1.5 * power)
+                    ((size > middle) | ((size == middle) & (exact > middle + 1e-9)))
                     & (0 <= tracer + distance.sign() * 2 * power)
                     & (tracer + distance.sign() * 2 * power <= levels)
                 )

@@ -14,15 +14,26 @@ def is_size(node: fx.Node) -> bool:
 
 def only_from_sizes(node: fx.Node) -> bool:
     """Whether a value is computed from shapes and parameters alone, not from pixels."""
-    if node.op in ("placeholder", "call_module"):
-        return False
-    return is_size(node) or all(
-        only_from_sizes(n) or n.op == "get_attr" or is_size(n) for n in node.all_input_nodes
-    )
+    seen, front = {node}, [node]
+    while front:
+        member = front.pop()
+        if member.op in ("placeholder", "call_module"):
+            return False
+        if not is_size(member):
+            front.extend(n for n in member.all_input_nodes if n not in seen)
+            seen.update(member.all_input_nodes)
+    return True
 
 
 def depends_on_image(node: fx.Node) -> bool:
-    return node.op == "placeholder" or any(map(depends_on_image, node.all_input_nodes))
+    seen, front = {node}, [node]
+    while front:
+        member = front.pop()
+        if member.op == "placeholder":
+            return True
+        front.extend(n for n in member.all_input_nodes if n not in seen)
+        seen.update(member.all_input_nodes)
+    return False
 
 
 def sizes_of(node: fx.Node) -> list[fx.Node]:

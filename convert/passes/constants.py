@@ -6,6 +6,7 @@ import torch
 from torch import fx
 
 from ...graph.surgery import add_buffer, attribute, finish
+from ...neurons import QCFS, ClippedReLU
 
 
 def copy_borrowed_tensors(gm: fx.GraphModule) -> int:
@@ -26,15 +27,20 @@ def copy_borrowed_tensors(gm: fx.GraphModule) -> int:
     return finish(gm, len(copies))
 
 
-def fold_constants(gm: fx.GraphModule) -> int:
-    """Replace every expression of parameters alone by a buffer or by a Python number."""
+def fold_constants(gm: fx.GraphModule, clip: bool = False) -> int:
+    """Replace every expression of parameters alone by a buffer or by a Python number.
+
+    Args:
+        clip: an activation site gives clip(x, 0, threshold) there, which rate coding tends to, and
+            not a level of it.
+    """
     values: dict[fx.Node, object] = {}
     for node in gm.graph.nodes:
         if node.op == "get_attr":
             values[node] = attribute(gm, node.target)
         elif node.op in ("call_function", "call_method", "call_module"):
             if node.all_input_nodes and all(n in values for n in node.all_input_nodes):
-                values[node] = _run(gm, node, values)
+                values[node] = _run(gm, node, values, clip)
     changed = 0
     for node in list(values):
         users = [user for user in node.users if user not in values]
@@ -62,10 +68,13 @@ def _inline(arguments, node: fx.Node, value):
 
 
 @torch.no_grad()
-def _run(gm: fx.GraphModule, node: fx.Node, values: dict):
+def _run(gm: fx.GraphModule, node: fx.Node, values: dict, clip: bool):
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
     if node.op == "call_module":
-        return gm.get_submodule(node.target)(*args, **kwargs)
+        module = gm.get_submodule(node.target)
+        if clip and isinstance(module, QCFS):
+            module = ClippedReLU(module.threshold, module.axis)
+        return module(*args, **kwargs)
     if node.op == "call_method":
         return operator.methodcaller(node.target, *args[1:], **kwargs)(args[0])
     return node.target(*args, **kwargs)

@@ -5,6 +5,7 @@ import difflib
 from torch import fx
 
 from ...graph.operations import Kind, classify, function_name, module_of
+from ...graph.sizes import depends_on_image
 from ...graph.surgery import call_module_after, calls, erase, finish, set_module
 from ...neurons import QCFS, SeededMask, SpikeMask
 
@@ -86,10 +87,13 @@ def check_mask_sites(wanted, sites: list[str]) -> list[str]:
 
 
 def insert_masks(gm: fx.GraphModule, ratio: float, sites: list[str], scaling: str = "none") -> int:
-    """A `SpikeMask` behind each of these sites; every reader of the site reads the mask."""
+    """A `SpikeMask` behind each of these sites; every reader of the site reads the mask.
+
+    Sites that see parameters alone send no spikes and get no mask.
+    """
     changed = 0
     for node, _ in calls(gm, QCFS):
-        if node.target in sites:
+        if node.target in sites and depends_on_image(node):
             mask = SpikeMask(ratio, scaling)
             mask.train(gm.training)
             call_module_after(gm, node, f"{node.target}_mask", mask)

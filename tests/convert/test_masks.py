@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikeswap.convert import clipped, convert_model, insert_qcfs
+from spikeswap.convert import clipped, convert_model, insert_qcfs, reference_network
 from spikeswap.models import create_model
 from spikeswap.neurons import SeededMask, SpikeMask
 
@@ -177,3 +177,32 @@ def test_training_masks_are_random_and_evaluation_masks_are_not():
             module.eval()
     assert not torch.equal(model(x), model(x))
     assert torch.equal(model.eval()(x), model(x))
+
+
+class LearnedToken(nn.Module):
+    """One activation sees a parameter alone: it sends no spikes."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.token = nn.Conv2d(1, 4, 3), nn.Parameter(torch.rand(1, 4, 1, 1))
+        self.first, self.second, self.third = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        self.mix, self.head = nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = self.first(self.conv(x)) + self.second(self.token)
+        return self.head(self.third(self.mix(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("mask", [0.0, 0.5])
+@pytest.mark.parametrize("neuron", ["if", "multi"])
+def test_sites_of_parameters_alone_are_neither_masked_nor_rounded(
+    neuron, mask, quantised, relative_error
+):
+    images = torch.randn(3, 1, 6, 6, dtype=torch.double)
+    qcfs = quantised(LearnedToken(), images, levels=4, mask=mask)
+    snn = convert_model(qcfs, neuron=neuron)
+    assert list(snn.sites) == ["first", "third"]
+    assert list(snn.masks) == (["first", "third"] if mask else [])
+    expected = reference_network(snn, qcfs)(images)
+    readout = snn(images, timesteps=2000 if neuron == "if" else 30)
+    assert relative_error(readout[-1], expected) < (2e-2 if neuron == "if" else 1e-9)

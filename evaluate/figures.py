@@ -8,8 +8,19 @@ from .drawing import COLORS, MARKERS, Drawing, legend_below, new_figure, style
 from .tables import energy, number
 
 
-def _look(index: int) -> dict:
-    return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+def _looks(records: Sequence[dict]) -> list[dict]:
+    """Colour and marker of each record; an ANN and the (first) spiking network of its run match."""
+    keys, taken = [], set()
+    for record in records:
+        key = record["name"] if record["run"] is None else record["run"]
+        role = (key, record["kind"] == "ann")
+        keys.append((key, len(keys)) if role in taken else key)
+        taken.add(role)
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    return [
+        {"color": COLORS[places[key] % len(COLORS)], "marker": MARKERS[places[key] % len(MARKERS)]}
+        for key in keys
+    ]
 
 
 def accuracy_over_time(records: Sequence[dict]) -> Drawing | None:
@@ -22,8 +33,7 @@ def accuracy_over_time(records: Sequence[dict]) -> Drawing | None:
     )
     last = max(len(r["top1_by_timestep"]) for r in snns)
     with style():
-        for i, record in enumerate(records):
-            look = _look(i)
+        for look, record in zip(_looks(records), records, strict=True):
             curve = record["top1_by_timestep"]
             if curve:
                 axes.plot(
@@ -67,7 +77,8 @@ def _time_axis(axes, last: int) -> None:
 
 def accuracy_over_energy(records: Sequence[dict]) -> Drawing | None:
     """Top-1 against energy; the marker grows with the number of parameters."""
-    shown = [(i, r) for i, r in enumerate(records) if r["energy_millijoules"] and r["parameters"]]
+    pairs = zip(_looks(records), records, strict=True)
+    shown = [(look, r) for look, r in pairs if r["energy_millijoules"] and r["parameters"]]
     if len(shown) < 2:
         return None
     model = shown[0][1]["energy_model"]
@@ -78,7 +89,7 @@ def accuracy_over_energy(records: Sequence[dict]) -> Drawing | None:
     )
     largest = max(r["parameters"] for _, r in shown)
     with style():
-        for i, record in shown:
+        for look, record in shown:
             size = 30 + 170 * record["parameters"] / largest
             axes.scatter(
                 record["energy_millijoules"],
@@ -86,11 +97,15 @@ def accuracy_over_energy(records: Sequence[dict]) -> Drawing | None:
                 s=size,
                 alpha=0.85,
                 label=f"{record['name']} ({number(record['parameters'])})",
-                **_look(i),
+                marker=look["marker"],
+                edgecolors=look["color"],
+                facecolors="none" if record["kind"] == "ann" else look["color"],
             )
         axes.set_xscale("log")
         axes.margins(x=0.2, y=0.25)
-        legend_below(figure, *axes.get_legend_handles_labels(), title="model (parameters)")
+        legend_below(
+            figure, *axes.get_legend_handles_labels(), title="model (parameters); open: ANN"
+        )
         for handle in figure.legends[0].legend_handles:
             handle.set_sizes([30])
     parts = [
@@ -106,7 +121,8 @@ def accuracy_over_energy(records: Sequence[dict]) -> Drawing | None:
 
 def firing_rates(records: Sequence[dict]) -> Drawing | None:
     """Firing rate of every neuron layer, in the order of the data flow."""
-    shown = [(i, r) for i, r in enumerate(records) if r["firing_rate"]]
+    pairs = zip(_looks(records), records, strict=True)
+    shown = [(look, r) for look, r in pairs if r["firing_rate"]]
     if not shown:
         return None
     figure, axes = new_figure(
@@ -115,7 +131,7 @@ def firing_rates(records: Sequence[dict]) -> Drawing | None:
         "spikes a neuron and step, %",
     )
     with style():
-        for i, record in shown:
+        for look, record in shown:
             rates = [100 * rate for rate in record["firing_rate"].values()]
             axes.plot(
                 range(1, len(rates) + 1),
@@ -123,8 +139,7 @@ def firing_rates(records: Sequence[dict]) -> Drawing | None:
                 label=record["name"],
                 linewidth=1.0,
                 markersize=3.5,
-                color=_look(i)["color"],
-                marker=_look(i)["marker"],
+                **look,
             )
         axes.set_ylim(bottom=0)
         legend_below(figure, *axes.get_legend_handles_labels())
@@ -143,7 +158,8 @@ def firing_rates(records: Sequence[dict]) -> Drawing | None:
 
 def synaptic_operations(records: Sequence[dict]) -> Drawing | None:
     """Accumulations and multiply-accumulates of every operation."""
-    shown = [(i, r) for i, r in enumerate(records) if r["kind"] != "ann" and r.get("layers")]
+    pairs = zip(_looks(records), records, strict=True)
+    shown = [(look, r) for look, r in pairs if r["kind"] != "ann" and r.get("layers")]
     if not shown:
         return None
     figure, axes = new_figure(
@@ -152,8 +168,7 @@ def synaptic_operations(records: Sequence[dict]) -> Drawing | None:
         "operations an image (log scale)\nfilled: ACs, open: MACs",
     )
     with style():
-        for i, record in shown:
-            look = _look(i)
+        for look, record in shown:
             for key, filled in (("acs", True), ("macs", False)):
                 points = [
                     (n + 1, layer[key]) for n, layer in enumerate(record["layers"]) if layer[key]
@@ -187,8 +202,8 @@ def synaptic_operations(records: Sequence[dict]) -> Drawing | None:
 def energy_to_quantised(records: Sequence[dict]) -> Drawing | None:
     """Energy over that of the quantised twin, under every energy model."""
     shown = [
-        (i, r)
-        for i, r in enumerate(records)
+        (look, r)
+        for look, r in zip(_looks(records), records, strict=True)
         if any(e["to_quantised"] for e in (r.get("energies") or {}).values())
     ]
     if not shown:
@@ -201,7 +216,7 @@ def energy_to_quantised(records: Sequence[dict]) -> Drawing | None:
     )
     width = 0.8 / len(shown)
     with style():
-        for place, (i, record) in enumerate(shown):
+        for place, (look, record) in enumerate(shown):
             heights = [(record["energies"].get(m) or {}).get("to_quantised") for m in names]
             xs = [n - 0.4 + (place + 0.5) * width for n in range(len(names))]
             points = [(x, h) for x, h in zip(xs, heights, strict=True) if h]
@@ -210,11 +225,9 @@ def energy_to_quantised(records: Sequence[dict]) -> Drawing | None:
                 1,
                 [h for _, h in points],
                 linewidth=2,
-                color=_look(i)["color"],
+                color=look["color"],
             )
-            axes.plot(
-                *zip(*points, strict=True), linestyle="none", label=record["name"], **_look(i)
-            )
+            axes.plot(*zip(*points, strict=True), linestyle="none", label=record["name"], **look)
         axes.set_yscale("log")
         axes.axhline(1, linewidth=1.2, linestyle="--", color=axes.spines["left"].get_edgecolor())
         axes.set_xticks(range(len(names)), names)
@@ -294,7 +307,8 @@ def layer_errors(errors: Mapping[str, Sequence[dict]]) -> Drawing | None:
     with style():
         for i, (name, rows) in enumerate(shown.items()):
             values = [row["error"] for row in rows]
-            axes.plot(range(1, len(values) + 1), values, label=name, **_look(i), linewidth=1.0)
+            look = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
+            axes.plot(range(1, len(values) + 1), values, label=name, **look, linewidth=1.0)
         axes.set_ylim(bottom=0)
         legend_below(figure, *axes.get_legend_handles_labels())
     parts = [

@@ -6,11 +6,26 @@ After the Masked Spiking Transformer (Z. Wang et al., ICCV 2023): its table of p
 
 from collections.abc import Callable, Sequence
 
-from .drawing import COLORS, MARKERS, Drawing, legend_below, new_figure, style
+from .drawing import (
+    COLORS,
+    MARKERS,
+    SIZE,
+    Drawing,
+    legend_below,
+    new_figure,
+    new_panels,
+    style,
+)
 from .grid import Grid
 from .tables import energy, percent
 
-_LINES = ("-", "--", ":", "-.")
+# Curves may lie on each other: the first is wide and pale, the last thin and on top.
+_LINES = (
+    {"linestyle": "-", "linewidth": 5.0, "alpha": 0.4, "markersize": 9},
+    {"linestyle": ":", "linewidth": 2.5, "markersize": 6},
+    {"linestyle": "-", "linewidth": 1.2, "markersize": 4},
+)
+_SPAN = 4.0  # points of accuracy that a chart shows at least
 
 
 def mask_groups(records: Sequence[dict]) -> list[list[dict]]:
@@ -37,13 +52,26 @@ def mask_groups(records: Sequence[dict]) -> list[list[dict]]:
 def group_name(group: Sequence[dict]) -> str:
     """What the names of a group's rows begin with, else the first name."""
     first = group[0]["name"].partition("/")[0]
-    shared = first.rstrip("0123456789").rstrip("-_")
+    shared = first.rstrip("0123456789.").rstrip("-_").removesuffix("mask").rstrip("-_")
     return shared if all(r["name"].startswith(shared) for r in group) else first
 
 
 def _ann_of(record: dict, records: Sequence[dict]) -> dict | None:
     anns = [r for r in records if r["kind"] == "ann" and r["run"] == record["run"]]
     return anns[0] if anns and record["run"] is not None else None
+
+
+def _curves(group: Sequence[dict], records: Sequence[dict]) -> list[tuple[str, list]]:
+    """(what, points (mask ratio, top-1)): both readings of the ANN, then the spiking network."""
+    anns = [(r["mask"], _ann_of(r, records) or {}) for r in group]
+    told = [
+        (what, [(mask, ann[key]) for mask, ann in anns if ann.get(key) is not None])
+        for what, key in (
+            ("ANN, masks at their expectation", "top1"),
+            ("ANN, random masks", "top1_random_masks"),
+        )
+    ]
+    return [*told, ("SNN", [(r["mask"], r["top1"]) for r in group])]
 
 
 def mask_accuracy(records: Sequence[dict]) -> Drawing | None:
@@ -56,37 +84,21 @@ def mask_accuracy(records: Sequence[dict]) -> Drawing | None:
     with style():
         for i, group in enumerate(groups):
             name = group_name(group)
-            curves = [("SNN", [(r["mask"], r["top1"]) for r in group])]
-            anns = [(r["mask"], _ann_of(r, records)) for r in group]
-            curves.append(
-                (
-                    "ANN, masks at their expectation",
-                    [(mask, ann["top1"]) for mask, ann in anns if ann],
-                )
-            )
-            curves.append(
-                (
-                    "ANN, random masks",
-                    [
-                        (mask, ann["top1_random_masks"])
-                        for mask, ann in anns
-                        if ann and ann.get("top1_random_masks") is not None
-                    ],
-                )
-            )
-            for k, (what, points) in enumerate(curves):
+            for k, (what, points) in enumerate(_curves(group, records)):
                 if points:
+                    place = 3 * i + k
                     axes.plot(
                         *zip(*points, strict=True),
                         label=f"{name}: {what}",
-                        color=COLORS[(3 * i + k) % len(COLORS)],
-                        linestyle=_LINES[k],
-                        marker=MARKERS[(3 * i + k) % len(MARKERS)],
+                        color=COLORS[place % len(COLORS)],
+                        marker=MARKERS[place % len(MARKERS)],
+                        **_LINES[k],
                     )
             parts.append(
                 name + " " + ", ".join(f"{percent(r['top1'])} % at {r['mask']:g}" for r in group)
             )
-        axes.margins(y=0.15)
+        _at_least(axes, "y", _SPAN)
+        axes.margins(x=0.08)
         legend_below(figure, *axes.get_legend_handles_labels())
     return Drawing(
         "mask_accuracy",
@@ -96,54 +108,45 @@ def mask_accuracy(records: Sequence[dict]) -> Drawing | None:
     )
 
 
+def _at_least(axes, axis: str, span: float) -> None:
+    """Widen an axis to a least span, so that a difference of one image does not fill the chart."""
+    low, high = getattr(axes, f"get_{axis}lim")()
+    middle, half = (low + high) / 2, max(high - low, span) * 0.6
+    getattr(axes, f"set_{axis}lim")(middle - half, middle + half)
+
+
 def mask_power(records: Sequence[dict]) -> Drawing | None:
-    """Energy and accuracy of every network at each mask ratio."""
+    """Energy and accuracy of the spiking networks at each mask ratio."""
     groups = [g for g in mask_groups(records) if all(r["energy_millijoules"] for r in g)]
     if not groups:
         return None
     model = groups[0][0]["energy_model"]
-    figure, axes = new_figure(
-        "Energy and accuracy at each mask ratio",
-        f"energy of one image, mJ ({model})",
-        "top-1 accuracy, %",
-    )
+    title = "Energy and accuracy at each mask ratio"
+    figure, axes = new_panels(title, 1, 2, SIZE)
+    left, right = axes[0]
     parts = []
     with style():
         for i, group in enumerate(groups):
-            points = [(r["energy_millijoules"], r["top1"]) for r in group]
-            axes.plot(
-                *zip(*points, strict=True),
-                color=COLORS[i % len(COLORS)],
-                marker=MARKERS[i % len(MARKERS)],
-                linestyle="--",
-                linewidth=1.0,
-                markersize=7,
-                label=group_name(group),
-            )
-            for record, point in zip(group, points, strict=True):
-                axes.annotate(
-                    f"{100 * record['mask']:g} %",
-                    point,
-                    xytext=(6, 6),
-                    textcoords="offset points",
-                    fontsize=8,
-                )
-            parts.append(
-                group_name(group)
-                + " "
-                + ", ".join(
-                    f"{energy(r['energy_millijoules'])} and {percent(r['top1'])} % at {r['mask']:g}"
-                    for r in group
-                )
-            )
-        axes.margins(x=0.2, y=0.25)
-        legend_below(figure, *axes.get_legend_handles_labels(), title="labels: mask ratio")
-    return Drawing(
-        "mask_power",
-        "Energy and accuracy at each mask ratio",
-        "One mark for each mask ratio: " + "; ".join(parts) + ".",
-        figure,
-    )
+            look = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
+            ratios = [r["mask"] for r in group]
+            left.plot(ratios, [r["energy_millijoules"] for r in group], **look)
+            right.plot(ratios, [r["top1"] for r in group], label=group_name(group), **look)
+            parts.append(f"{group_name(group)} {', '.join(map(_power_and_accuracy, group))}")
+        left.set_ylabel(f"energy of one image, mJ\n({model})")
+        left.set_ylim(0, 1.15 * left.get_ylim()[1])
+        right.set_ylabel("top-1 accuracy, %")
+        _at_least(right, "y", _SPAN)
+        for panel in (left, right):
+            panel.set_xlabel("mask ratio")
+            panel.margins(x=0.08)
+        legend_below(figure, *right.get_legend_handles_labels())
+    alt = "Line charts against the mask ratio, energy left, top-1 right: " + "; ".join(parts) + "."
+    return Drawing("mask_power", title, alt, figure)
+
+
+def _power_and_accuracy(record: dict) -> str:
+    power = energy(record["energy_millijoules"])
+    return f"{power} and {percent(record['top1'])} % at {record['mask']:g}"
 
 
 def mask_table(records: Sequence[dict]) -> Grid | None:

@@ -1,10 +1,12 @@
 """`write_report`: one self-contained page, figures and tables for several evaluated models."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup, escape
 
 from . import figures
 from .distribution_figures import distributions, norms
@@ -18,7 +20,7 @@ from .map_figures import activation_maps
 from .mask_figures import mask_accuracy, mask_power, mask_table
 from .observation import Observation
 from .records import check_record, read_eval_json, versions, write_text
-from .tables import COLUMNS, as_csv, as_latex, as_markdown, cells, number, percent
+from .tables import as_csv, as_latex, as_markdown, number, percent, shown_columns
 from .words import describe_model, findings
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -133,7 +135,7 @@ def _page(records, drawings, audits: Mapping, layer_errors: Mapping, about: dict
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=number, percent=percent)
+    environment.filters.update(number=number, percent=percent, breakable=breakable)
     names = {r["energy_model"] for r in records} | {
         m for r in records for m in r.get("energies") or ()
     }
@@ -141,9 +143,10 @@ def _page(records, drawings, audits: Mapping, layer_errors: Mapping, about: dict
     for record in records:
         sources.update({m: e["source"] for m, e in (record.get("energies") or {}).items()})
     models = [(name, ENERGY_MODELS.get(name), sources.get(name, "")) for name in sorted(names)]
+    columns = shown_columns(records)
     return environment.get_template("report.html.jinja").render(
-        columns=COLUMNS,
-        rows=[(record, cells(record)) for record in records],
+        columns=columns,
+        rows=[(record, [column.show(record) for column in columns]) for record in records],
         drawings=drawings,
         findings=findings(records),
         descriptions=[(r["name"], describe_model(r)) for r in records],
@@ -152,6 +155,11 @@ def _page(records, drawings, audits: Mapping, layer_errors: Mapping, about: dict
         layer_errors=dict(layer_errors),
         **about,
     )
+
+
+def breakable(text: str) -> Markup:
+    """A long name that may break after / and _ and in front of -."""
+    return Markup(re.sub(r"([/_])|(?=-)", r"\1<wbr/>", str(escape(text))))
 
 
 def _read_metrics(metrics) -> dict[str, list[dict]]:

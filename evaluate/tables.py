@@ -104,9 +104,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("top5", "Top-5, %", lambda r: percent(r["top5"]), "right answer among the first five"),
     Column(
         "random",
-        "Top-1, random masks, %",
+        "Random masks, %",
         lambda r: percent(r.get("top1_random_masks")),
-        "of an ANN: masks drawn at random, as published, instead of at their expectation",
+        "top-1 of an ANN: masks drawn at random, as published, instead of at their expectation",
     ),
     Column(
         "agreement",
@@ -154,18 +154,19 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
+def shown_columns(records: Sequence[dict]) -> list[Column]:
+    """The columns that say something of at least one model."""
+    return [c for c in COLUMNS if any(c.show(record) != MISSING for record in records)]
+
+
 def plain_digits(value: float | None) -> str:
     return MISSING if value is None else _digits(value, 3)
 
 
-def cells(record: dict) -> list[str]:
-    """One row as text."""
-    return [column.show(record) for column in COLUMNS]
-
-
 def as_markdown(records: Sequence[dict]) -> str:
-    head = [column.heading for column in COLUMNS]
-    lines = [head, ["---"] * len(head), *(cells(record) for record in records)]
+    shown = shown_columns(records)
+    lines = [[column.heading for column in shown], ["---"] * len(shown)]
+    lines += [[column.show(record) for column in shown] for record in records]
     return "".join(f"| {' | '.join(c.replace('|', '/') for c in line)} |\n" for line in lines)
 
 
@@ -205,7 +206,7 @@ def as_csv(records: Sequence[dict]) -> str:
 
 def as_latex(records: Sequence[dict]) -> str:
     """A booktabs table."""
-    shown = [c for c in COLUMNS if c.key not in ("speed", "independent")]
+    shown = [c for c in shown_columns(records) if c.key not in ("speed", "independent")]
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{tabular}{" + "l" * 2 + "r" * (len(shown) - 2) + "}",

@@ -8,7 +8,6 @@ from torch import fx
 
 from ..graph.normal_form import weight_functions_to_modules
 from ..graph.surgery import drop_unused
-from .passes.bounds import lower_thresholds_to_bounds
 from .passes.constants import copy_borrowed_tensors, fold_constants
 from .passes.domains import assign_domains
 from .passes.inactive import remove_inactive
@@ -24,7 +23,6 @@ def conversion_passes(
     neuron: str, coding: str, per_step_attention: bool, mask_scaling: str, seed: int, leaves=()
 ) -> list[Callable[[fx.GraphModule], int]]:
     """From a QCFS network in normal form to the graph of a spiking network."""
-    converges = coding == "rate" and not per_step_attention
     return [
         bake_reparametrisations,
         copy_borrowed_tensors,
@@ -35,7 +33,6 @@ def conversion_passes(
         fold_batch_norms,
         norms_to_affine,
         partial(masks_to_seeded, seed=seed, scaling=mask_scaling, frozen=coding == "cumulative"),
-        *([lower_thresholds_to_bounds] if converges else []),
         partial(qcfs_to_neurons, neuron=neuron),
         partial(
             assign_domains, coding=coding, per_step_attention=per_step_attention, leaves=leaves

@@ -9,6 +9,7 @@ against the simulation of the same images. Writes if_calibration_robustness-NAME
 
 import argparse
 import datetime
+import functools
 import platform
 import statistics
 import time
@@ -18,7 +19,8 @@ import torch
 import torchvision.transforms.functional as F
 from if_calibration import chosen, gather
 
-from spikeswap.convert import clipped, convert_model
+from spikeswap.calibrate import fitted_thresholds
+from spikeswap.convert import calibration, clipped, convert_model
 from spikeswap.data import load_dataset
 from spikeswap.train import checkpoint_of, find_run, load_checkpoint, restore_network
 
@@ -83,7 +85,8 @@ def main() -> None:
         with torch.no_grad():
             return torch.cat([limit(part) for part in x.split(100)])
 
-    def calibrated(x, seed=0):
+    def calibrated(x, seed=0, room=5.0):
+        calibration.fitted_thresholds = functools.partial(fitted_thresholds, room=room)
         return convert_model(
             network,
             calibration=[x],
@@ -109,6 +112,8 @@ def main() -> None:
         ("25 other images", fit[200:225], 0),
     ):
         row(name, calibrated(x, seed), images, target)
+    for name, x in (("25 other images", fit[200:225]), ("128 images", fit[:128])):
+        row(f"{name}, no room above them", calibrated(x, room=0.0), images, target)
     turned = moved(images)
     target_turned = reference(turned)
     row("evaluated on moved images: plain", plain, turned, target_turned)

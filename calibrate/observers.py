@@ -61,8 +61,9 @@ class PercentileActivation(LargestActivation):
             self.counts[low] = torch.cat([halved, torch.zeros_like(halved)], 1)
             self.top = torch.where(low, 2 * self.top, self.top)
         index = (rows / self.top * self.BINS).ceil_().sub_(1).clamp_(0, self.BINS - 1)
+        index = torch.where(rows > 0, index, 0).long()  # 0 / 0 in dead channels is no index
         index += torch.arange(len(self.top), device=rows.device) * self.BINS
-        index = index[rows > 0].long()
+        index = index[rows > 0]
         self.counts += torch.bincount(index, minlength=self.counts.numel()).view_as(self.counts)
 
     def value(self) -> Tensor:

@@ -31,13 +31,14 @@ def describe(model, kind: str, timesteps: int | None, totals: Totals | None) -> 
     parameters = sum(p.numel() for p in model.parameters()) if module else None
     out.put("parameters", parameters, "the model is no torch module")
     out.put("timesteps", timesteps, "an ANN has no time steps")
-    out["calibration_parameters"] = None
+    out["calibration"] = out["calibration_parameters"] = out["mask_scaling"] = None
     if kind == "converted":
         info = model.info
         for key in ("neuron", "spike_values", "attention", "readout", "mask"):
             out.put(key, info.get(key), "the conversion does not say")
         out["seed"], out["levels"] = info.get("seed"), info.get("levels")
         fitted = info.get("calibration") or {}
+        out["calibration"], out["mask_scaling"] = fitted.get("method"), info.get("mask_scaling")
         out["calibration_parameters"] = {
             "thresholds": fitted.get("threshold_parameters", 0),
             "step_bias": fitted.get("bias_parameters", 0),

@@ -25,22 +25,29 @@ _LINES = (
     {"linestyle": ":", "linewidth": 2.5, "markersize": 6},
     {"linestyle": "-", "linewidth": 1.2, "markersize": 4},
 )
+_ALIKE = (
+    "parameters",
+    "neuron",
+    "attention",
+    "timesteps",
+    "readout",
+    "levels",
+    "calibration",
+    "mask_scaling",
+)
 _SPAN = 4.0  # points of accuracy that a chart shows at least
 
 
 def mask_groups(records: Sequence[dict]) -> list[list[dict]]:
     """Converted networks of equal build and simulation and at least two mask ratios, by ratio.
 
-    Networks of equal build have equally many parameters; a ratio that is there twice stands once,
-    as the first of its rows.
+    Networks of equal build have equally many parameters, and were calibrated alike; a ratio that is
+    there twice stands once, as the first of its rows.
     """
     groups: dict[tuple, dict[float, dict]] = {}
     for record in records:
         if record["kind"] == "converted" and record["mask"] is not None:
-            key = tuple(
-                record.get(k)
-                for k in ("parameters", "neuron", "attention", "timesteps", "readout", "levels")
-            )
+            key = tuple(str(record.get(k)) for k in _ALIKE)
             groups.setdefault(key, {}).setdefault(record["mask"], record)
     return [
         [by_ratio[ratio] for ratio in sorted(by_ratio)]

@@ -115,7 +115,8 @@ def _observe(found: Found, name: str, model, bundle, arguments, steps, ann=None)
     """Watch the model on the first images of the split, for the figures that look inside."""
     if not is_main():
         return
-    loader = bundle.eval_loader(WATCHED, split=arguments.split, limit=WATCHED)
+    watched = min(WATCHED, arguments.limit or WATCHED)
+    loader = bundle.eval_loader(watched, split=arguments.split, limit=watched)
     images, labels = next(iter(loader))
     try:
         found.observations[name] = evaluation.observe(

@@ -3,11 +3,13 @@
 import operator
 
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 
 from .errors import Offence
 from .operations import DROPOUTS, function_name, module_of
 from .parts import set_part
+from .sizes import is_size
 from .surgery import finish
 from .tracing_errors import module_path
 
@@ -16,12 +18,21 @@ IN_PLACE = {
     "isub": torch.sub,
     "imul": torch.mul,
     "itruediv": torch.div,
+    "ifloordiv": operator.floordiv,
+    "imod": operator.mod,
+    "ipow": torch.pow,
+    "iand": operator.and_,
+    "ior": operator.or_,
+    "ixor": operator.xor,
+    "ilshift": operator.lshift,
+    "irshift": operator.rshift,
     "setitem": set_part,
 }
 
 
 FILLS = {"zero_": torch.zeros_like, "fill_": torch.full_like}
 PLACE = ("module_path", "source")
+_REMEDY = "write it without in-place operations"
 
 
 def in_place_to_plain(gm: fx.GraphModule) -> int:
@@ -31,50 +42,115 @@ def in_place_to_plain(gm: fx.GraphModule) -> int:
     """
     changed = 0
     order: dict[fx.Node, float] = {node: i for i, node in enumerate(gm.graph.nodes)}
+    in_place_modules = {m for m in gm.modules() if getattr(m, "inplace", False)}
+    parts = _Parts()
     for node in list(gm.graph.nodes):
         module = module_of(gm, node)
-        name = function_name(node) if node.op in ("call_function", "call_method") else ""
-        in_place = (
-            getattr(module, "inplace", False)
-            or node.kwargs.get("inplace") is True
-            or (name.endswith("_") and not name.endswith("__"))
-            or name in IN_PLACE
-        )
-        if not in_place or not node.args or not isinstance(node.args[0], fx.Node):
+        if not (module in in_place_modules or _is_in_place(node)):
+            continue
+        if not node.args or not isinstance(node.args[0], fx.Node):
             continue
         changed += 1
         if isinstance(module, (*DROPOUTS, nn.Identity)):  # off: nothing is changed
             module.inplace = False
             continue
         source = node.args[0]
-        _check_aliases(gm, node, order)
+        _check_aliases(gm, node, order, parts)
         _later_users_read(node, source, order)
-        _write_back(gm, node, source, order)
+        _write_back(gm, node, source, order, parts)
         if module is not None:
             module.inplace = False
-        elif name in FILLS:
-            node.op, node.target = "call_function", FILLS[name]
-        elif node.op == "call_method":
-            node.target = name.rstrip("_")
-        elif "inplace" in node.kwargs:
-            node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
-        elif name in IN_PLACE:
-            node.target = IN_PLACE[name]
-        elif hasattr(torch, name.rstrip("_")):
-            node.target = getattr(torch, name.rstrip("_"))
+        elif not _make_plain(node):
+            _refuse(gm, node, f"{function_name(node)}() has no form that is not in place")
     return finish(gm, changed)
 
 
-def _write_back(gm: fx.GraphModule, node: fx.Node, part: fx.Node, order: dict) -> None:
+def _is_in_place(node: fx.Node) -> bool:
+    """Whether a function or method changes its first argument."""
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = function_name(node)
+    if getattr(node.target, "__module__", "") == "_operator":  # and_, or_, not_ change nothing
+        return name in IN_PLACE
+    return node.kwargs.get("inplace") is True or (name.endswith("_") and not name.endswith("__"))
+
+
+def _make_plain(node: fx.Node) -> bool:
+    """Turn an in-place function or method into the one that gives a new tensor, if there is one."""
+    name = function_name(node)
+    plain = name.rstrip("_")
+    if name in FILLS:
+        node.op, node.target = "call_function", FILLS[name]
+    elif name == "copy_":
+        value = node.args[1] if len(node.args) > 1 else node.kwargs["src"]
+        node.op, node.target = "call_function", set_part
+        node.args, node.kwargs = (node.args[0], Ellipsis, value), {}
+    elif node.op == "call_method":
+        if not callable(getattr(torch.Tensor, plain, None)):
+            return False
+        node.target = plain
+    elif "inplace" in node.kwargs:
+        node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
+    elif name in IN_PLACE:
+        node.target = IN_PLACE[name]
+    else:
+        function = getattr(torch, plain, None) or getattr(F, plain, None)
+        if function is None:
+            return False
+        node.target = function
+    return True
+
+
+def _refuse(gm: fx.GraphModule, node: fx.Node, operation: str) -> None:
+    place = node.target if node.op == "call_module" else module_path(node) or "(the model itself)"
+    gm.meta.setdefault("offences", []).append(
+        Offence(place, operation, node.meta.get("source"), _REMEDY)
+    )
+
+
+class _Parts:
+    """Which parts of which tensors the results of changes in place are, and what is out of date.
+
+    Attributes:
+        wholes: {result of a change of a part: (the tensor it was written back into, index)}.
+        values: {tensor that something was written back into: what was written}.
+        changed: tensors that were changed since: their nodes hold an old value.
+    """
+
+    def __init__(self):
+        self.wholes: dict[fx.Node, tuple[fx.Node, object]] = {}
+        self.values: dict[fx.Node, fx.Node] = {}
+        self.changed: set[fx.Node] = set()
+
+    def base(self, part: fx.Node) -> tuple[fx.Node, object] | None:
+        """(base, index) of a tensor that is known to be base[index], else None."""
+        return self.wholes.get(part) or _base(part)
+
+    def near(self, node: fx.Node) -> list[fx.Node]:
+        """Tensors in the same memory as a node that took part in a write-back."""
+        found = [self.values[node]] if node in self.values else []
+        return found + ([self.wholes[node][0]] if node in self.wholes else [])
+
+
+def _write_back(
+    gm: fx.GraphModule, node: fx.Node, part: fx.Node, order: dict, parts: _Parts
+) -> None:
     """What became of base[index] goes into the base, and into what that is a part of."""
     new = node
-    while (base := _base(part)) is not None:
+    while (found := parts.base(part)) is not None:
+        base, index = found
+        if base in parts.changed:
+            _refuse(gm, node, "changes a part of a tensor that was itself changed meanwhile")
+            return
         with gm.graph.inserting_after(new):
-            whole = gm.graph.call_function(set_part, (base, part.args[1], new))
+            whole = gm.graph.call_function(set_part, (base, index, new))
         whole.meta = {**base.meta, **{k: node.meta[k] for k in PLACE if k in node.meta}}
         order[whole] = (order[new] + order[node] + 1) / 2
         _later_users_read(whole, base, order)
+        parts.wholes[new], parts.values[whole] = (whole, index), new
+        parts.changed.add(part)
         new, part = whole, base
+    parts.changed.add(part)
 
 
 def _later_users_read(new: fx.Node, old: fx.Node, order: dict[fx.Node, float]) -> None:
@@ -83,8 +159,8 @@ def _later_users_read(new: fx.Node, old: fx.Node, order: dict[fx.Node, float]) -
     )
 
 
-def _base(part: fx.Node) -> fx.Node | None:
-    """The tensor that `part` = base[index] is a view of; None for any other node."""
+def _base(part: fx.Node) -> tuple[fx.Node, object] | None:
+    """(base, index) of a view `part` = base[index]; None for any other node."""
     if part.target is not operator.getitem:
         return None
     base, index = part.args
@@ -92,7 +168,7 @@ def _base(part: fx.Node) -> fx.Node | None:
         return None  # perhaps one of several tensors
     entries = index if isinstance(index, tuple) else (index,)
     slices = all(e is None or e is Ellipsis or isinstance(e, (int, slice)) for e in entries)
-    return base if slices else None
+    return (base, index) if slices else None
 
 
 _VIEWS = set(
@@ -109,39 +185,28 @@ def _is_view(gm: fx.GraphModule, node: fx.Node) -> bool:
     return node.op in ("call_function", "call_method") and function_name(node) in _VIEWS
 
 
-def _check_aliases(gm: fx.GraphModule, node: fx.Node, order: dict[fx.Node, float]) -> None:
+def _check_aliases(
+    gm: fx.GraphModule, node: fx.Node, order: dict[fx.Node, float], parts: _Parts
+) -> None:
     """Refuse a change in place that another view of the same memory shows to a later reader."""
     family, front = {node.args[0]}, [node.args[0]]
     while front:
         member = front.pop()
         near = [user for user in member.users if _is_view(gm, user) and user.args[0] is member]
+        near += parts.near(member)
         if _is_view(gm, member):
             near.append(member.args[0])
         for other in near:
-            if (
-                other not in family
-                and other is not node
-                and other.op not in ("get_attr", "placeholder")
-            ):
+            if other not in family and other is not node and other.op != "get_attr":
                 family.add(other)
                 front.append(other)
     part = node.args[0]
     while part is not None:  # these are brought up to date
         family.discard(part)
-        part = _base(part)
+        part = (parts.base(part) or (None,))[0]
     for member in family:
         if order.get(member, -1) > order[node]:
             continue  # made after the change
-        for user in member.users:
-            if order[user] > order[node]:
-                gm.meta.setdefault("offences", []).append(
-                    Offence(
-                        node.target
-                        if node.op == "call_module"
-                        else module_path(node) or "(the model itself)",
-                        "changes a tensor in place of which another view is read later",
-                        node.meta.get("source"),
-                        "write it without in-place operations",
-                    )
-                )
-                return
+        if any(order[user] > order[node] and not is_size(user) for user in member.users):
+            _refuse(gm, node, "changes a tensor in place of which another view is read later")
+            return

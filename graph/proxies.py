@@ -8,6 +8,7 @@ import operator
 import torch
 from torch import fx
 
+from .sizes import is_number
 from .tracing_errors import BatchDecides
 
 
@@ -59,17 +60,20 @@ class Value(fx.Proxy):
     def __setitem__(self, index, value):
         self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
-    def __iadd__(self, other):
-        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
 
-    def __isub__(self, other):
-        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+def _augmented(function):
+    """x += y and its like as a node of their own; numbers, which cannot change, get a new value."""
 
-    def __imul__(self, other):
-        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+    def method(self, other):
+        if is_number(self.node):
+            return NotImplemented  # Python then computes x + y
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
 
-    def __itruediv__(self, other):
-        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+    return method
+
+
+for _name in "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift".split():
+    setattr(Value, f"__{_name}__", _augmented(getattr(operator, _name)))
 
 
 class ValueAttribute(Value):

@@ -1,5 +1,6 @@
 """Which numbers a graph reads off shapes, and what they come from."""
 
+import torch
 from torch import fx
 
 SIZE_METHODS = ("size", "dim", "numel")
@@ -22,6 +23,23 @@ def only_from_sizes(node: fx.Node) -> bool:
         if not is_size(member):
             front.extend(n for n in member.all_input_nodes if n not in seen)
             seen.update(member.all_input_nodes)
+    return True
+
+
+def is_number(node: fx.Node) -> bool:
+    """Whether a value is a size or is computed from sizes with Python's own arithmetic."""
+    seen, front = {node}, [node]
+    while front:
+        member = front.pop()
+        if is_size(member):
+            continue
+        home = getattr(member.target, "__module__", "")
+        if member.op != "call_function" or member.target is getattr:
+            return False
+        if home not in ("_operator", "builtins", "math") and member.target is not torch.sym_int:
+            return False
+        front.extend(n for n in member.all_input_nodes if n not in seen)
+        seen.update(member.all_input_nodes)
     return True
 
 

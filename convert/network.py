@@ -118,12 +118,14 @@ class SpikingNetwork(nn.Module):
             if self._fits(images) or isinstance(error, torch.OutOfMemoryError):
                 raise
             raise ValueError(
-                f"images of size {tuple(images.shape[1:])} do not fit the network ({error}); give "
-                "images of the size that it is made for"
+                f"the network failed on images of size {tuple(images.shape[1:])}: {error}; if they "
+                "do not fit, give images of the size that it is made for"
             ) from error
+        finally:  # also after a failure: the next simulation starts from rest
+            self.reset()
+            self.clock.start, self.clock.steps = 0, 1
         for recording in self._recordings:
             recording.finish()
-        self.reset()
         return collected.result()
 
     def _simulate(self, images: Tensor, steps: int, chunk: int | None, collected: Readout) -> None:

@@ -12,13 +12,14 @@ import torch
 from torch import fx, nn
 
 from ..neurons import QCFS, ClippedReLU
-from .errors import Offence, UnconvertibleError
+from .copying import unwrap
 from .image_size import check_image_size
 from .in_place import in_place_to_plain
+from .number_check import check_numbers
 from .operations import function_name
 from .spelling import attributes_to_calls, fused_to_sums, plain_arguments
 from .surgery import add_module, attribute, call_module_after, calls, finish, set_module
-from .tracer import copy_model, trace
+from .tracer import trace
 from .tracing_errors import module_path
 
 log = logging.getLogger(__name__)
@@ -223,32 +224,5 @@ def normal_form(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.Gr
     ]
     for step in steps:
         step(gm)
-    _check_numbers(model, gm)
+    check_numbers(unwrap(model), gm)
     return gm
-
-
-@torch.no_grad()
-def _check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
-    """Refuse a graph that does not compute what the model does on an example of noise."""
-    if gm.meta["example"] is None or gm.meta.get("offences"):
-        return
-    generator = torch.Generator().manual_seed(0)
-    example = gm.meta["example"]
-    noise = torch.randn(example.shape, generator=generator, dtype=example.dtype).to(example.device)
-    original = copy_model(model).eval()
-    expected, got = original(noise.clone()), gm.eval()(noise.clone())
-    if not isinstance(expected, torch.Tensor) or not isinstance(got, torch.Tensor):
-        return
-    if not torch.allclose(got, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max() + 1e-9)):
-        worst = float((got - expected).abs().max())
-        raise UnconvertibleError(
-            [
-                Offence(
-                    "(the whole model)",
-                    f"tracing changed its numbers (by up to {worst:.3g})",
-                    None,
-                    "it may be random in eval mode, change tensors in place through a view, or keep "
-                    "state; make it a pure function of the image",
-                )
-            ]
-        )

@@ -4,7 +4,7 @@ import torch
 from torch import fx
 
 from .operations import function_name
-from .surgery import finish
+from .surgery import attribute, finish
 
 # Which operand `alpha` multiplies.
 _ALPHA_SCALES = {"add": 1, "sub": 1, "add_": 1, "sub_": 1, "subtract": 1, "rsub": 0}
@@ -71,6 +71,7 @@ _FUSED = {
     "addcmul": torch.mul,
     "addcdiv": torch.div,
 }
+_FUSED_KEYWORDS = {"lerp": ("end", "weight"), "addmv": ("mat", "vec")}
 
 
 def fused_to_sums(gm: fx.GraphModule) -> int:
@@ -78,7 +79,13 @@ def fused_to_sums(gm: fx.GraphModule) -> int:
     changed = 0
     for node in list(gm.graph.nodes):
         name = function_name(node) if node.op in ("call_function", "call_method") else ""
-        if name not in (*_FUSED, "lerp") or len(node.args) < 3:
+        if name not in (*_FUSED, "lerp"):
+            continue
+        for key in _FUSED_KEYWORDS.get(name, ()):
+            if key in node.kwargs:
+                kwargs = dict(node.kwargs)
+                node.args, node.kwargs = (*node.args, kwargs.pop(key)), kwargs
+        if len(node.args) < 3:
             continue
         graph = gm.graph
         with graph.inserting_before(node):
@@ -98,6 +105,13 @@ def fused_to_sums(gm: fx.GraphModule) -> int:
     return finish(gm, changed)
 
 
+def _rank(gm: fx.GraphModule, node: fx.Node) -> int | None:
+    """Number of axes of a tensor, None where nothing tells it."""
+    if node.op == "get_attr":
+        return attribute(gm, node.target).dim()
+    return len(node.meta["shape"]) if "shape" in node.meta else None
+
+
 _TRANSPOSED = {"mT": (-2, -1), "mH": (-2, -1)}
 
 
@@ -112,7 +126,11 @@ def attributes_to_calls(gm: fx.GraphModule) -> int:
         if name in _TRANSPOSED:
             node.target, node.args = "transpose", (node.args[0], *_TRANSPOSED[name])
         elif name in ("T", "H"):
-            node.target, node.args = "t", (node.args[0],)
+            rank = _rank(gm, node.args[0])
+            if name == "H" or rank in (1, 2, None):  # t() itself refuses a rank above 2
+                node.target, node.args = "t", (node.args[0],)
+            else:
+                node.target, node.args = "permute", (node.args[0], *reversed(range(rank)))
         else:
             node.target, node.args = "detach", (node.args[0],)
         changed += 1

@@ -228,6 +228,7 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
         module.meta["image_shape"] = tuple(example.shape[1:])
     module.meta.update(
         example=None if fallback else example,
+        traced_with=None if example is None else tuple(example.shape),
         fixed_image_size=tracer.fixed_image_size,
         training=training,
         leaves=frozenset(tracer.user_leaves),

@@ -41,6 +41,10 @@ FUSED = {
     "addcmul": lambda n, y: y.addcmul(y, n.gain, value=-0.5),
     "addcdiv": lambda n, y: torch.addcdiv(y, y, n.gain, value=2),
     "lerp": lambda n, y: torch.lerp(y, n.gain, 0.3),
+    "lerp of keywords": lambda n, y: torch.lerp(y, n.gain, weight=0.25),
+    "lerp of more keywords": lambda n, y: torch.lerp(y, weight=0.25, end=n.gain),
+    "lerp of methods' keywords": lambda n, y: y.lerp(end=y * 2, weight=n.gain),
+    "addmv of keywords": lambda n, y: y + torch.addmv(n.gain, vec=n.gain, mat=n.linear.weight),
     "lerp of tensors": lambda n, y: y.lerp(y * 2, n.gain),
 }
 
@@ -71,6 +75,9 @@ def test_a_fused_operation_has_several_users(x):
 ATTRIBUTES = {
     "mT": lambda n, y: y @ y.mT,
     "T": lambda n, y: y @ n.linear.weight.T,
+    "T of three axes": lambda n, y: y.T * n.gain[:, None, None],
+    "T of four axes": lambda n, y: y[None].T * 2,
+    "T of one axis": lambda n, y: y @ n.gain.T,
     "H": lambda n, y: y @ n.linear.weight.H,
     "data": lambda n, y: y.data * 2,
 }
@@ -79,9 +86,17 @@ ATTRIBUTES = {
 @pytest.mark.parametrize("case", ATTRIBUTES)
 def test_attributes_that_are_tensors_become_calls(case, x):
     model = Body(ATTRIBUTES[case]).eval()
-    graph = trace(model)
+    graph = trace(model, example_inputs=x)
     assert attributes_to_calls(graph) == 1
     assert getattr not in [n.target for n in graph.graph.nodes]
+    torch.testing.assert_close(graph(x), model(x))
+
+
+@pytest.mark.parametrize("case", ["mT", "T", "H", "data"])
+def test_attributes_become_calls_without_an_example(case, x):
+    model = Body(ATTRIBUTES[case]).eval()
+    graph = trace(model)
+    assert attributes_to_calls(graph) == 1
     torch.testing.assert_close(graph(x), model(x))
 
 

@@ -24,8 +24,8 @@ class Calibration:
         gm: the QCFS network in normal form, masks in place.
         loader: batches of images, or of (images, labels).
         method: "thresholds", "bias" (thresholds and the step-wise bias at the sites that read a sum
-            of spike streams), "bias-everywhere" (thresholds and the bias at every site), or
-            "bias-alone" (for ablations).
+            of spike streams; at every site where a network has none), "bias-everywhere" (thresholds
+            and the bias at every site), or "bias-alone" (for ablations).
         steps: T up to which a bias is fitted.
 
     Raises:
@@ -65,11 +65,12 @@ class Calibration:
 
     def fit_bias(self, network) -> None:
         """Fit and set the bias of a `SpikingNetwork`, and note it in `network.info`."""
-        sites = []
-        if self.method == "bias-everywhere":
-            sites = list(network.sites)
-        elif self.method != "thresholds":
+        sites, streams = [], True
+        if self.method != "thresholds":
             sites = bias_sites(network.network)
+            streams = bool(sites)
+        if self.method == "bias-everywhere" or not streams:
+            sites = list(network.sites)
         size = 0
         if sites:
             tables = step_bias(network, self.images, self.steps, sites, self.statistics)
@@ -86,24 +87,22 @@ class Calibration:
             "threshold_parameters": fitted,
             "bias_parameters": size,
         }
-        network.info["calibration_text"] = self._text(network.info["calibration"])
+        network.info["calibration_text"] = self._text(network.info["calibration"], streams)
         log.info(network.info["calibration_text"])
 
-    def _text(self, made: dict) -> str:
+    def _text(self, made: dict, streams: bool) -> str:
         text = (
             f"calibrated on {made['images']} images: {made['threshold_parameters']} thresholds, "
             "none above the trained one"
         )
-        if made["bias_parameters"]:
-            return (
-                f"{text}; step-wise bias for {made['steps']} steps at {len(made['bias_sites'])} "
-                f"sites ({made['bias_parameters']} values from {made['bias_images']} images), "
-                "which replaces the constant bias of the norms there and ends after step "
-                f"{made['steps']}; weight layers still see {{0,s}}"
-            )
-        if self.method != "thresholds":
-            return f"{text}; no site reads a sum of spike streams, so thresholds alone"
-        return text
+        if not made["bias_parameters"]:
+            return text
+        why = "" if streams else " (every one: no site reads a sum of spike streams)"
+        return (
+            f"{text}; step-wise bias for {made['steps']} steps at {len(made['bias_sites'])} sites{why}, "
+            f"{made['bias_parameters']} values from {made['bias_images']} images, which replaces the "
+            f"constant bias there and ends after step {made['steps']}; weight layers still see {{0,s}}"
+        )
 
 
 def bias_sites(gm: fx.GraphModule) -> list[str]:

@@ -13,7 +13,6 @@ from spikeswap.models import create_model
 from spikeswap.neurons import ClippedReLU
 
 SWIN = {"patch_size": 2, "embed_dim": 8, "depths": (2, 1), "num_heads": (2, 2), "window_size": 4}
-RESNET = {"widths": (4, 6), "depths": (1, 1)}
 VGG = {"stages": ((4,), (6,)), "hidden": 8}
 
 
@@ -147,11 +146,18 @@ def test_more_steps_than_fitted_work_and_say_so_once(qcfs, digits, caplog):
     assert "fitted for 4 and ends there" in caplog.records[0].getMessage()
 
 
-def test_a_network_without_a_residual_stream_gets_thresholds_and_says_so(qcfs, digits):
-    snn = fit(qcfs("vgg16", {"stages": ((4,), (6,)), "hidden": 8}), digits)
-    assert snn.info["calibration"]["bias_sites"] == []
-    assert "thresholds alone" in snn.info["calibration_text"]
-    assert snn(digits, timesteps=40).isfinite().all()
+def test_a_network_without_a_residual_stream_gets_the_bias_everywhere_and_says_so(
+    qcfs, digits, relative_error
+):
+    model = qcfs("vgg16", VGG)
+    snn = fit(model, digits, 16)
+    assert snn.info["calibration"]["bias_sites"] == list(snn.sites)
+    assert "no site reads a sum of spike streams" in snn.info["calibration_text"]
+    target = clipped(model)(digits).detach()
+    errors = [
+        relative_error(s(digits, timesteps=16)[-1], target) for s in (convert_model(model), snn)
+    ]
+    assert errors[1] < 0.6 * errors[0]
 
 
 def test_a_dead_channel_is_no_obstacle(qcfs, digits, relative_error):

@@ -1,5 +1,6 @@
 """Operations that change a tensor in place, written without."""
 
+import math
 import operator
 
 import torch
@@ -109,17 +110,16 @@ def _refuse(gm: fx.GraphModule, node: fx.Node, operation: str) -> None:
 
 
 class _Parts:
-    """Which parts of which tensors the results of changes in place are, and what is out of date.
+    """Which parts of which tensors are still good, and what is out of date.
 
     Attributes:
-        wholes: {result of a change of a part: (the tensor it was written back into, index)}.
-        values: {tensor that something was written back into: what was written}.
+        wholes: {part: (the tensor that holds its elements now, index)}, of results of changes and
+            of parts that the last change left alone.
         changed: tensors that were changed since: their nodes hold an old value.
     """
 
     def __init__(self):
         self.wholes: dict[fx.Node, tuple[fx.Node, object]] = {}
-        self.values: dict[fx.Node, fx.Node] = {}
         self.changed: set[fx.Node] = set()
 
     def base(self, part: fx.Node) -> tuple[fx.Node, object] | None:
@@ -128,8 +128,15 @@ class _Parts:
 
     def near(self, node: fx.Node) -> list[fx.Node]:
         """Tensors in the same memory as a node that took part in a write-back."""
-        found = [self.values[node]] if node in self.values else []
+        found = [part for part, (whole, _) in self.wholes.items() if whole is node]
         return found + ([self.wholes[node][0]] if node in self.wholes else [])
+
+    def move(self, base: fx.Node, whole: fx.Node, index) -> None:
+        """Parts of `base` that share nothing with its changed part `index` are parts of `whole`."""
+        for part in {*self.near(base), *base.users}:
+            found = self.base(part)
+            if found is not None and found[0] is base and _disjoint(found[1], index):
+                self.wholes[part] = whole, found[1]
 
 
 def _write_back(
@@ -147,7 +154,8 @@ def _write_back(
         whole.meta = {**base.meta, **{k: node.meta[k] for k in PLACE if k in node.meta}}
         order[whole] = (order[new] + order[node] + 1) / 2
         _later_users_read(whole, base, order)
-        parts.wholes[new], parts.values[whole] = (whole, index), new
+        parts.move(base, whole, index)
+        parts.wholes[new] = whole, index
         parts.changed.add(part)
         new, part = whole, base
     parts.changed.add(part)
@@ -171,6 +179,28 @@ def _base(part: fx.Node) -> tuple[fx.Node, object] | None:
     return (base, index) if slices else None
 
 
+def _disjoint(one, other) -> bool:
+    """Whether two indices of the same tensor are known to share no element."""
+    pair = [index if isinstance(index, tuple) else (index,) for index in (one, other)]
+    for entries in zip(*pair, strict=False):
+        ranges = [_range(entry) for entry in entries]
+        if None in ranges:
+            return False
+        if ranges[0][1] <= ranges[1][0] or ranges[1][1] <= ranges[0][0]:
+            return True
+    return False
+
+
+def _range(entry) -> tuple[float, float] | None:
+    """First element and end of a slice or number that counts from the front, else None."""
+    if isinstance(entry, slice):
+        start, stop = entry.start or 0, math.inf if entry.stop is None else entry.stop
+    else:
+        start, stop = entry, entry + 1 if isinstance(entry, int) else None
+    known = all(isinstance(n, int | float) and n >= 0 for n in (start, stop))
+    return (start, stop) if known else None
+
+
 _VIEWS = set(
     """view reshape flatten unflatten permute transpose t swapaxes movedim squeeze unsqueeze
 chunk split tensor_split unbind narrow select getitem expand expand_as view_as detach contiguous to
@@ -189,6 +219,12 @@ def _check_aliases(
     gm: fx.GraphModule, node: fx.Node, order: dict[fx.Node, float], parts: _Parts
 ) -> None:
     """Refuse a change in place that another view of the same memory shows to a later reader."""
+    here = parts.base(node.args[0])
+
+    def _other_part(member: fx.Node) -> bool:
+        there = parts.base(member)
+        return bool(here and there and here[0] is there[0] and _disjoint(here[1], there[1]))
+
     family, front = {node.args[0]}, [node.args[0]]
     while front:
         member = front.pop()
@@ -197,7 +233,9 @@ def _check_aliases(
         if _is_view(gm, member):
             near.append(member.args[0])
         for other in near:
-            if other not in family and other is not node and other.op != "get_attr":
+            if other is node or other.op == "get_attr" or _other_part(other):
+                continue
+            if other not in family:
                 family.add(other)
                 front.append(other)
     part = node.args[0]

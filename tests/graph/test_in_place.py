@@ -108,6 +108,32 @@ def parts_changed_one_after_the_other(s, x):
 
 
 @body
+def parts_that_share_nothing(s, x):
+    h = s.c1(x)
+    a = h[:, :3].relu_()
+    b = h[:, 3:].mul_(2).relu_()
+    return torch.cat([b, a], 1) + h
+
+
+@body
+def parts_taken_before_either_changes(s, x):
+    h = s.c1(x)
+    a, b = h[:, :3], h[:, 3:]
+    a.relu_()
+    b.mul_(2).relu_()
+    a.add_(1)
+    return torch.cat([b, a], 1) + s.c2(h)
+
+
+@body
+def rows_that_share_nothing(s, x):
+    h = s.r(s.c1(x))
+    a = h[:, 1, 2:4].mul_(2)
+    b = h[:, 1, 4].sub_(1)
+    return h + a[:, None, :1] + b[:, None, None]
+
+
+@body
 def a_power_of_an_alias(s, x):
     h = s.r(s.c1(x))
     y = h
@@ -169,6 +195,40 @@ def a_part_changed_after_an_overlapping_part(s, x):
     b[:, 1:].add_(1)
     p.mul_(3)
     return b
+
+
+@refused
+def parts_that_share_a_row(s, x):
+    h = s.r(s.c1(x))
+    a = h[:, :3, 1].mul_(2)
+    h[:, 2:, 1].add_(1)
+    return h + a.flatten(1).mean(1)[:, None, None, None]
+
+
+@refused
+def a_part_left_alone_whose_whole_changes_later(s, x):
+    h = s.r(s.c1(x))
+    a = h[:, :3].mul_(2)
+    h[:, 3:].mul_(2)
+    h.add_(1)
+    return h + a.mean(1, keepdim=True)
+
+
+@refused
+def a_part_taken_before_whose_whole_changes_later(s, x):
+    h = s.r(s.c1(x))
+    a, b = h[:, :3], h[:, 3:]
+    a.mul_(2)
+    h.add_(1)
+    return h + b.mean(1, keepdim=True)
+
+
+@refused
+def parts_counted_from_the_end(s, x):
+    h = s.r(s.c1(x))
+    a = h[:, :-1].mul_(2)
+    h[:, 3:].add_(1)
+    return h + a.flatten(1).mean(1)[:, None, None, None]
 
 
 @refused

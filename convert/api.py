@@ -7,6 +7,7 @@ from ..calibrate import activation_thresholds
 from ..graph import normal_form
 from ..graph.copying import copy_model
 from ..graph.image_size import guard_image_size
+from ..graph.number_check import check_numbers
 from ..neurons import NEURONS, QCFS
 from ..neurons.mask import check_ratio, check_scaling
 from ..simulate import check_readout
@@ -60,8 +61,9 @@ def insert_qcfs(
     """
     ratio = check_ratio(mask)
     model = check_model(model)
-    gm = normal_form(model, leaf_modules, example_inputs)
+    gm = normal_form(model, leaf_modules, example_inputs, compare=False)
     check_convertible(gm)
+    check_numbers(model, gm)
     relus_to_qcfs(gm, levels, threshold, thresholds)
     _set_masks(gm, ratio, mask_sites, "none")
     return _finish(gm, model)
@@ -77,6 +79,7 @@ def _finish(gm: fx.GraphModule, model: nn.Module) -> fx.GraphModule:
 
 def _keep_image_shape(gm: fx.GraphModule) -> None:
     """The size of an image [C, H, W] stays in the graph's meta, the example does not."""
+    gm.meta.pop("traced_with", None)
     example = gm.meta.pop("example", None)
     if example is not None:
         gm.meta["image_shape"] = tuple(example.shape[1:])
@@ -170,10 +173,12 @@ def convert_model(
     model = check_model(model)
     if calibration is not None:
         calibration, example_inputs = _first_images(calibration, example_inputs)
-    gm = normal_form(model, leaf_modules, example_inputs)
+    gm = normal_form(model, leaf_modules, example_inputs, compare=False)
     check_convertible(gm)
-    gm.eval()
     quantised = bool(site_names(gm))
+    if not (quantised and isinstance(model, fx.GraphModule)):  # insert_qcfs compared that one
+        check_numbers(model, gm)
+    gm.eval()
     if quantised:
         _check_quantised(levels, calibration, neuron)
     else:

@@ -69,6 +69,8 @@ def test_a_graph_that_fails_where_the_model_runs_is_refused():
         return x.sum(0).T.sum((0, 1))[None, :, None, None] + x
 
     with pytest.raises(UnconvertibleError, match=r"graph fails on images .*example_inputs"):
+        normal_form(Net(three_axes))
+    with pytest.raises(UnconvertibleError, match="mixes the images"):  # the table is asked first
         insert_qcfs(Net(three_axes))
 
 

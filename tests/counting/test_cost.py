@@ -1,4 +1,4 @@
-"""What counting costs: at most a quarter of the evaluation's time."""
+"""What counting costs: at most a quarter on top of the evaluation's time."""
 
 import statistics
 import time
@@ -10,10 +10,7 @@ from spikeswap.convert import convert_model, insert_qcfs
 from spikeswap.evaluate import evaluate
 from spikeswap.models import create_model
 
-BUDGET = 0.25  # of the time of an evaluation with counting
-# Medians of a handful of evaluations on a shared machine were seen to differ by some 4 % from one
-# run of this test to the next; a count that got as slow as another pass over the data would add more.
-TOLERANCE = 0.05
+BUDGET = 0.25  # of the time of the evaluation without counting; 0.19 to 0.22 on a quiet machine
 
 
 @pytest.mark.slow
@@ -21,7 +18,7 @@ TOLERANCE = 0.05
     ("name", "steps", "images"),
     [("swin_nano_bn", 64, 50), ("resnet20", 32, 20), ("swin_t_bn", 16, 50)],
 )
-def test_counting_costs_at_most_a_quarter_of_the_evaluation(name, steps, images):
+def test_counting_adds_at_most_a_quarter_to_the_evaluation(name, steps, images):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -43,6 +40,6 @@ def test_counting_costs_at_most_a_quarter_of_the_evaluation(name, steps, images)
         seconds(True)  # chunk size and caches
         pairs = [(seconds(False), seconds(True)) for _ in range(5)]
         plain, counted = (statistics.median(column) for column in zip(*pairs, strict=True))
-        assert (counted - plain) / counted <= BUDGET + TOLERANCE, (plain, counted)
+        assert (counted - plain) / plain <= BUDGET, (plain, counted)
     finally:
         torch.set_num_threads(threads)

@@ -5,10 +5,9 @@ from torch import fx, nn
 from ..graph import Kind, Offence, UnconvertibleError, classify
 from ..graph.batch_axis import batch_offences
 from ..graph.copying import unwrap
-from ..graph.operations import is_pointwise_activation, module_of
+from ..graph.offences import offence
 from ..graph.surgery import calls
-from ..graph.tracing_errors import module_path
-from ..neurons import QCFS, ClippedReLU, SpikingNeuron
+from ..neurons import QCFS, SpikingNeuron
 
 
 def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
@@ -19,7 +18,7 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
     """
     quantised = bool(calls(gm, QCFS))
     offences = gm.meta.get("offences", []) + [
-        o for node in gm.graph.nodes if (o := _offence(gm, node, quantised))
+        o for node in gm.graph.nodes if (o := offence(gm, node, quantised, gm.meta["leaves"]))
     ]
     offences += batch_offences(gm)
     inputs = [n for n in gm.graph.nodes if n.op == "placeholder" and n.users]
@@ -59,39 +58,6 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
         )
     if offences:
         raise UnconvertibleError(offences)
-
-
-def _offence(gm: fx.GraphModule, node: fx.Node, quantised: bool) -> Offence | None:
-    if node.op in ("placeholder", "get_attr", "output"):
-        return None
-    kind, remedy = classify(gm, node, gm.meta["leaves"])
-    module = module_of(gm, node)
-    if kind is Kind.ACTIVATION and quantised:
-        kind, remedy = (
-            Kind.REFUSED,
-            (
-                "a plain ReLU beside QCFS sites: call insert_qcfs on the network "
-                "without QCFS, which quantises all of them"
-            ),
-        )
-    if isinstance(module, ClippedReLU):
-        kind, remedy = Kind.REFUSED, "a clipped network is a reference: convert the QCFS network"
-    if kind is Kind.NORM and module.running_mean is None:
-        kind, remedy = (
-            Kind.REFUSED,
-            ("it uses the statistics of the batch: train it with track_running_stats=True"),
-        )
-    if kind is not Kind.REFUSED or (quantised and is_pointwise_activation(gm, node)):
-        return None
-    if module is not None:
-        return Offence(node.target, type(module).__name__, node.meta.get("source"), remedy)
-    name = (
-        node.target
-        if isinstance(node.target, str)
-        else getattr(node.target, "__name__", str(node.target))
-    )
-    path = module_path(node) or "(the model itself)"
-    return Offence(path, f"{name}()", node.meta.get("source"), remedy)
 
 
 def check_model(model: nn.Module) -> nn.Module:

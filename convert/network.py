@@ -252,6 +252,12 @@ class SpikingNetwork(nn.Module):
                 f"{weight.device}; give images.to(device={str(weight.device)!r}, "
                 f"dtype={weight.dtype})"
             )
+        if images.is_floating_point() and not bool(images.isfinite().all()):
+            bad = [i for i, image in enumerate(images) if not bool(image.isfinite().all())]
+            raise ValueError(
+                f"image {bad[0]} of the batch ({len(bad)} of {len(images)}) holds NaN or infinity, "
+                "which neurons would turn into spikes; check how the images are read and normalised"
+            )
         made_for = self.network.meta.get("image_shape")
         if made_for and images.dim() != len(made_for) + 1:
             raise ValueError(

@@ -37,8 +37,9 @@ class Kind(enum.Enum):
 
 _RELU_REMEDY = "train it with ReLU (or put QCFS behind it) and convert that"
 _RECURRENT_REMEDY = "recurrent layers have no rate-coded form; use convolutions or attention"
+_RANDOM_REMEDY = "it is random in eval mode: make the network a pure function of the image"
 _ATTENTION_REMEDY = "write it with nn.Linear, softmax and matmul, which are converted"
-_UNKNOWN_REMEDY = "mark its module as a leaf (leaf_modules=...): it then runs on running values"
+UNKNOWN_REMEDY = "mark its module as a leaf (leaf_modules=...): it then runs on running values"
 
 WEIGHT_LAYERS = (
     nn.Conv1d,
@@ -198,6 +199,9 @@ clamp_max softmin sin cos invert bitwise_not logical_not logical_and logical_or 
 expm1 log2 log10 exp2 cdist cosine_similarity std_mean""".split()
 _REFUSED = """leaky_relu prelu rrelu gelu silu mish elu celu selu hardswish tanh softplus softsign
 logsigmoid glu threshold leaky_relu_ elu_ silu_ tanh_ sign round floor ceil heaviside""".split()
+_RANDOM = """rand randn randint randperm rand_like randn_like randint_like bernoulli multinomial normal
+poisson gumbel_softmax bernoulli_ uniform_ normal_ random_ exponential_ log_normal_ cauchy_
+geometric_""".split()
 _SIZE = """size dim numel eq ne lt le gt ge floordiv mod is_ not_ and_ or_ _assert _assert_scalar
 int sym_int len min max""".split()
 
@@ -331,7 +335,7 @@ def classify(graph_module: fx.GraphModule, node: fx.Node, leaves=()) -> tuple[Ki
     """
     module = module_of(graph_module, node)
     if module is not None:
-        return _classify_module(module, node.target in leaves)
+        return classify_module(module, node.target in leaves)
     if creates(node) or node.target in (getattr, math.ceil, math.floor, int, float):
         return Kind.SIZE, ""
     if is_max_pool(node):
@@ -340,8 +344,10 @@ def classify(graph_module: fx.GraphModule, node: fx.Node, leaves=()) -> tuple[Ki
     if node.op == "call_function" and node.target is operator.getitem:
         return Kind.LINEAR, ""
     kind = _FUNCTIONS.get(name)
+    if name in _RANDOM:
+        return Kind.REFUSED, _RANDOM_REMEDY
     if kind is None:
-        return Kind.REFUSED, _UNKNOWN_REMEDY
+        return Kind.REFUSED, UNKNOWN_REMEDY
     if kind is Kind.LINEAR and name == "pad":
         return Kind.LINEAR, ""
     if kind is Kind.REFUSED:
@@ -349,7 +355,8 @@ def classify(graph_module: fx.GraphModule, node: fx.Node, leaves=()) -> tuple[Ki
     return kind, ""
 
 
-def _classify_module(module: nn.Module, user_leaf: bool) -> tuple[Kind, str]:
+def classify_module(module: nn.Module, user_leaf: bool = False) -> tuple[Kind, str]:
+    """Kind of a module's class, and the remedy if it is refused."""
     if relu_bound(module) is not None:
         return Kind.ACTIVATION, ""
     for classes, kind, remedy in _MODULES:
@@ -359,7 +366,7 @@ def _classify_module(module: nn.Module, user_leaf: bool) -> tuple[Kind, str]:
             return kind, remedy
     if type(module).__name__ in _MODULE_NAMES:
         return _MODULE_NAMES[type(module).__name__], ""
-    return (Kind.NONLINEAR, "") if user_leaf else (Kind.REFUSED, _UNKNOWN_REMEDY)
+    return (Kind.NONLINEAR, "") if user_leaf else (Kind.REFUSED, UNKNOWN_REMEDY)
 
 
 _FUNCTIONS["pad"] = Kind.LINEAR

@@ -10,7 +10,7 @@ from .proxies import Value
 from .tracing_errors import BatchDecides
 
 # Functions that make a tensor of sizes and do not look at proxies by themselves.
-_FACTORIES = ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")
+_FACTORIES = ("zeros", "ones", "full", "empty", "arange", "linspace", "eye", "rand", "randn")
 
 
 def _first_proxy(arguments) -> fx.Proxy | None:

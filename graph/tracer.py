@@ -19,6 +19,7 @@ from .copying import about, copy_model, unwrap
 from .errors import UnconvertibleError
 from .examples import NEEDS_VALUES, Example, guess_example, like_weights, quiet, usual_image
 from .image_size import check_image_size
+from .offences import others_refused
 from .patching import (
     factories_see_proxies,
     int_sees_proxies,
@@ -141,6 +142,11 @@ class ShapeTracer(fx.Tracer):
         value = self.example.values.get(node)
         if isinstance(value, torch.Tensor):
             node.meta["shape"] = tuple(value.shape)
+
+    @property
+    def seen(self) -> fx.Graph:
+        """What is traced so far."""
+        return getattr(self, "graph", None) or fx.Graph()
 
     @contextlib.contextmanager
     def _computing(self):
@@ -292,5 +298,7 @@ def _first_that_traces(model: nn.Module, leaf_modules, examples: list, given: bo
                 int_spaces.append(space)
                 tries.insert(0, example)
             elif failure is None or isinstance(failure[1], NeedsExample):
-                failure = (explain(error, tracer.module_stack, given), error)
+                where = explain(error, tracer.module_stack, given)
+                others = others_refused(model, tracer.seen, tracer.user_leaves)
+                failure = (UnconvertibleError([where, *others]), error)
     raise failure[0] from failure[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import fx
 
-from .errors import Offence, UnconvertibleError
+from .errors import Offence
 
 _ROOT = Path(__file__).resolve().parent.parent
 _OURS = tuple(f"{_ROOT / part}{os.sep}" for part in ("graph", "convert", "calibrate", "neurons"))
@@ -104,7 +104,7 @@ def module_path(node: fx.Node) -> str:
     return node.meta.get("module_path", "").split("@")[0]
 
 
-def explain(error: Exception, stack: dict, example_given: bool) -> UnconvertibleError:
+def explain(error: Exception, stack: dict, example_given: bool) -> Offence:
     """A tracing failure in the user's terms.
 
     Args:
@@ -130,13 +130,9 @@ def explain(error: Exception, stack: dict, example_given: bool) -> Unconvertible
     where = f"; line: {line}" if line else ""
     if not isinstance(error, ExampleDoesNotFit):
         remedy = f"{remedy}, or {leaf}"
-    return UnconvertibleError(
-        [
-            Offence(
-                path or "(the model itself)",
-                f"cannot be traced: {reason}{where}",
-                (place.filename, place.lineno) if place else None,
-                remedy,
-            )
-        ]
+    return Offence(
+        path or "(the model itself)",
+        f"cannot be traced: {reason}{where}",
+        (place.filename, place.lineno) if place else None,
+        remedy,
     )

@@ -271,6 +271,17 @@ def test_a_loader_that_gives_nan_is_refused(images):
         convert_model(network(), calibration=[images * float("nan")])
 
 
+@pytest.mark.parametrize("neuron", ["if", "stbif", "multi"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_images_that_are_not_finite_make_no_spikes(neuron, value, model, images):
+    """A comparison with NaN is false: a neuron would stay silent and the logits look fine."""
+    snn = convert_model(model, neuron=neuron)
+    images = images.clone()
+    images[1, 0, 0, 0] = value
+    with pytest.raises(ValueError, match="image 1 of the batch .* NaN or infinity"):
+        snn(images, timesteps=3)
+
+
 def test_dead_and_zero_activations(images):
     """Threshold 0: silent neurons, no NaN, and still exact."""
     source = network().double().eval()

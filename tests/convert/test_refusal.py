@@ -176,6 +176,52 @@ def test_control_flow_on_values_is_explained():
         assert "leaf_modules" in offence.remedy
 
 
+class DecidesBetweenOthers(Decides):
+    def __init__(self):
+        super().__init__()
+        self.before, self.behind = nn.GELU(), nn.ModuleList([nn.ReLU(), nn.PReLU(), nn.LSTM(3, 3)])
+
+    def forward(self, x):
+        return self.behind[1](super().forward(F.silu(self.before(x))))
+
+
+def test_where_the_trace_stops_everything_else_is_listed_too():
+    with pytest.raises(UnconvertibleError) as caught:
+        insert_qcfs(DecidesBetweenOthers())
+    found = [(o.module_path, o.operation.split(",")[0]) for o in caught.value.offences]
+    assert "if x.mean" in found[0][1]
+    assert found[1:] == [
+        ("before", "GELU"),
+        ("(the model itself)", "silu()"),
+        ("behind.1", "PReLU"),
+        ("behind.2", "LSTM"),
+    ]
+
+
+class Random(Decides):
+    def __init__(self, noise):
+        super().__init__()
+        self.noise = noise
+
+    def forward(self, x):
+        x = F.relu(self.conv(x))
+        return (x + self.noise(x)).mean((2, 3))
+
+
+NOISES = {
+    "of a size": lambda x: torch.rand(x.shape[0], 1, 1, 1),
+    "like a tensor": lambda x: torch.randn_like(x),
+    "drawn from values": lambda x: torch.bernoulli(x.clamp(0, 1)),
+    "a constant": lambda x: torch.rand(1),
+}
+
+
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES.keys())
+def test_a_network_that_is_random_in_eval_mode_is_refused(noise):
+    with pytest.raises(UnconvertibleError, match="random in eval mode"):
+        insert_qcfs(Random(noise), example_inputs=torch.randn(2, 3, 8, 8))
+
+
 MIXERS = {
     "mean over the batch": lambda x: x - x.mean(0, keepdim=True),
     "mean over all": lambda x: x - x.mean(),

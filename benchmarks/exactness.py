@@ -12,11 +12,12 @@ masks, and compared on held-out digits in float64:
     python benchmarks/exactness.py --width full         # as published, about an hour on two cores
     python benchmarks/exactness.py --models resnet18 --epochs 3 --images 64
 
-A dated result file goes to benchmarks/results/.
+The result files of the day, .json and .md, go to benchmarks/results/; a later call adds its models.
 """
 
 import argparse
 import datetime
+import json
 import platform
 import sys
 import time
@@ -123,8 +124,8 @@ def exact_from(readout_TBC: torch.Tensor, expected: torch.Tensor) -> str:
     return str(max(wrong, default=0) + 1)
 
 
-def measure(name: str, options, bundle) -> tuple[list[str], list[list[str]]]:
-    """Rows of the two tables for one model."""
+def measure(name: str, options, bundle) -> dict:
+    """What the two tables say of one model."""
     start = time.time()
     model = train(name, options, bundle).requires_grad_(False)
     split = bundle.split("val")
@@ -132,32 +133,22 @@ def measure(name: str, options, bundle) -> tuple[list[str], list[list[str]]]:
     images = torch.stack([x for x, _ in digits]).double()
     labels = torch.tensor([y for _, y in digits])
     expected, limit = model(images), clipped(model)(images)
-    top1 = 100 * (expected.argmax(-1) == labels).double().mean()
-    found, sites = {}, 0
+    top1 = 100 * (expected.argmax(-1) == labels).double().mean().item()
+    row = {"model": name, "epochs": options.epochs, "seed": options.seed, "top1": top1}
     for neuron in ("multi", "stbif"):
         snn = convert_model(model, neuron=neuron)
-        sites = len(snn.sites)
-        steps = 24 + sites // 4 if neuron == "multi" else 2 * options.levels + 2 * sites
-        found[neuron] = exact_from(snn(images, timesteps=steps), expected)
-    exact = [name, str(sites), f"{top1:.1f}", found["multi"], found["stbif"]]
-    rates = []
+        row["sites"] = sites = len(snn.sites)
+        steps = 24 + sites // 4 if neuron == "multi" else 2 * options.levels + sites + 20
+        row[neuron] = exact_from(snn(images, timesteps=steps), expected)
+    row["if"] = {}
     times = [64 * 2**i for i in range(20) if 64 * 2**i <= options.rate_steps]
     if times:
         snn = convert_model(model)
         for readout in ("mean", "second-half"):
             logits = snn(images, timesteps=times[-1], readout=readout)
-            errors = [error(logits[t - 1], limit) for t in times]
-            left = max((b / a for a, b in zip(errors, errors[1:], strict=False)), default=1.0)
-            rates.append(
-                [name, readout, " / ".join(f"{e:.3f}" for e in errors), f"{100 * left:.0f} %"]
-            )
-    print(
-        f"{name}: {time.time() - start:.0f} s, multi {found['multi']}, stbif {found['stbif']}, "
-        f"if {[r[2] for r in rates]}",
-        file=sys.stderr,
-        flush=True,
-    )
-    return exact, rates
+            row["if"][readout] = [error(logits[t - 1], limit) for t in times]
+    print(f"{time.time() - start:.0f} s: {row}", file=sys.stderr, flush=True)
+    return row
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -165,34 +156,61 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def report(options, exact: list[list[str]], rates: list[list[str]]) -> str:
-    return "\n\n".join(
+def report(width: str, about: str, rows: list[dict]) -> str:
+    exact = [
         [
-            f"# Exactness, {datetime.date.today()}",
-            f"{options.width} models, {options.epochs} epochs on mnist5k, L = {options.levels}, "
-            f"mask 0, {options.images} held-out digits, float64, seed {options.seed}; PyTorch "
-            f"{torch.__version__}, {platform.machine()}, {torch.get_num_threads()} thread(s).",
-            "First step from which on the readout is the QCFS network's (relative error of the logits "
-            "<= 1e-6, all predictions equal):",
-            table(["model", "sites", "top-1 (%)", "multi", "stbif"], exact),
+            r["model"],
+            str(r["sites"]),
+            str(r["epochs"]),
+            f"{r['top1']:.1f}",
+            r["multi"],
+            r["stbif"],
+        ]
+        for r in rows
+    ]
+    rates = [
+        [
+            r["model"],
+            readout,
+            " / ".join(f"{e:.3f}" for e in errors),
+            f"{max(100 * b / a for a, b in zip(errors, errors[1:], strict=False)):.0f} %",
+        ]
+        for r in rows
+        for readout, errors in r["if"].items()
+    ]
+    parts = [
+        f"# Exactness, {width} width, {datetime.date.today()}",
+        about,
+        "First step from which on the readout is the QCFS network's (relative error of the logits "
+        "<= 1e-6, all predictions equal):",
+        table(["model", "sites", "epochs", "top-1 (%)", "multi", "stbif"], exact),
+    ]
+    if rates:
+        parts += [
             "`if`, accumulated attention, against the clipped network (relative error of the logits):",
             table(["model", "readout", "T = 64 / 128 / ...", "left by a doubling, at most"], rates),
         ]
-    )
+    return "\n\n".join(parts)
 
 
 def main() -> None:
     options = parse()
     bundle = load_dataset("mnist5k", img_size=32)
     options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / f"exactness-{options.width}-{datetime.date.today()}.md"
-    exact, rates = [], []
-    for name in options.models:  # the file is whole after every model
-        row, more = measure(name, options, bundle)
-        exact.append(row)
-        rates += more
-        path.write_text(report(options, exact, rates) + "\n")
-    print(f"{path.read_text()}\nwritten to {path}")
+    path = options.output / f"exactness-{options.width}-{datetime.date.today()}.json"
+    about = (
+        f"{options.width} width, trained on mnist5k (4,000 digits), L = {options.levels}, mask 0, "
+        f"{options.images} held-out digits, float64, seed {options.seed}; PyTorch "
+        f"{torch.__version__}, {platform.machine()}, {torch.get_num_threads()} thread(s)."
+    )
+    for name in options.models:  # the files are whole after every model
+        row = measure(name, options, bundle)
+        rows = json.loads(path.read_text()) if path.exists() else []
+        rows = [r for r in rows if r["model"] != name] + [row]
+        rows.sort(key=lambda r: list(WIDE).index(r["model"]))
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+        path.with_suffix(".md").write_text(report(options.width, about, rows) + "\n")
+    print(f"{path.with_suffix('.md').read_text()}\nwritten to {path.with_suffix('.md')}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Which numbers a graph reads off shapes, and what they come from."""
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import fx
 
@@ -13,64 +15,49 @@ def is_size(node: fx.Node) -> bool:
     )
 
 
-def only_from_sizes(node: fx.Node) -> bool:
-    """Whether a value is computed from shapes and parameters alone, not from pixels."""
+def _walk(node: fx.Node, stop: Callable[[fx.Node], bool] = lambda n: False) -> Iterator[fx.Node]:
+    """The node and what it is computed from, each once; what lies behind a `stop` is left out."""
     seen, front = {node}, [node]
     while front:
         member = front.pop()
-        if member.op in ("placeholder", "call_module"):
-            return False
-        if not is_size(member):
+        yield member
+        if not stop(member):
             front.extend(n for n in member.all_input_nodes if n not in seen)
             seen.update(member.all_input_nodes)
-    return True
+
+
+def only_from_sizes(node: fx.Node) -> bool:
+    """Whether a value is computed from shapes and parameters alone, not from pixels."""
+    return all(n.op not in ("placeholder", "call_module") for n in _walk(node, is_size))
 
 
 def is_number(node: fx.Node) -> bool:
     """Whether a value is a size or is computed from sizes with Python's own arithmetic."""
-    seen, front = {node}, [node]
-    while front:
-        member = front.pop()
-        if is_size(member):
-            continue
-        home = getattr(member.target, "__module__", "")
-        if member.op != "call_function" or member.target is getattr:
-            return False
-        if home not in ("_operator", "builtins", "math") and member.target is not torch.sym_int:
-            return False
-        front.extend(n for n in member.all_input_nodes if n not in seen)
-        seen.update(member.all_input_nodes)
-    return True
+    return all(is_size(n) or _is_arithmetic(n) for n in _walk(node, is_size))
+
+
+def _is_arithmetic(node: fx.Node) -> bool:
+    if node.op != "call_function" or node.target is getattr:
+        return False
+    home = getattr(node.target, "__module__", "")
+    return home in ("_operator", "builtins", "math") or node.target is torch.sym_int
 
 
 def depends_on_image(node: fx.Node) -> bool:
-    seen, front = {node}, [node]
-    while front:
-        member = front.pop()
-        if member.op == "placeholder":
-            return True
-        front.extend(n for n in member.all_input_nodes if n not in seen)
-        seen.update(member.all_input_nodes)
-    return False
+    return any(n.op == "placeholder" for n in _walk(node))
 
 
 def sizes_of(node: fx.Node) -> list[fx.Node]:
     """The sizes that a number is made of: x.shape[2], x.size(0), x.dim(), or a whole x.shape."""
-    found, seen, front = [], set(), [node]
-    while front:
-        member = front.pop()
-        if member in seen:
-            continue
-        seen.add(member)
-        if is_size(member) or _is_entry(member):
-            found.append(member)
-        else:
-            front.extend(member.all_input_nodes)
-    return found
+    return [n for n in _walk(node, _is_read) if _is_read(n)]
+
+
+def _is_read(node: fx.Node) -> bool:
+    return is_size(node) or _is_entry(node)
 
 
 def _is_entry(node: fx.Node) -> bool:
     """x.shape[2], x.shape[-2:], x.shape[-2:][0]."""
     if getattr(node.target, "__name__", "") != "getitem" or not isinstance(node.args[0], fx.Node):
         return False
-    return is_size(node.args[0]) or _is_entry(node.args[0])
+    return _is_read(node.args[0])

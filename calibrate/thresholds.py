@@ -4,7 +4,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..graph import UnconvertibleError, normal_form
+from ..graph.copying import unwrap
 from ..graph.layout import channel_axis
+from ..graph.number_check import check_numbers
+from ..graph.offences import offences
 from ..graph.operations import relu_bound
 from ..graph.surgery import calls
 from ..neurons import ClippedReLU
@@ -36,6 +39,7 @@ def activation_thresholds(
         {site: tensor [C] or [1]}, which `insert_qcfs(thresholds=)` takes. 0 is a dead channel.
 
     Raises:
+        UnconvertibleError: lists every operation that cannot be converted.
         ValueError: an empty loader, NaN activations, an unknown method, a network without sites.
     """
     if method not in METHODS:
@@ -49,9 +53,11 @@ def activation_thresholds(
         break
     if images is None:
         raise ValueError("the loader gives no images; give at least one batch")
-    gm = normal_form(model, leaf_modules, images if example_inputs is None else example_inputs)
-    if gm.meta.get("offences"):
-        raise UnconvertibleError(gm.meta["offences"])
+    example = images if example_inputs is None else example_inputs
+    gm = normal_form(model, leaf_modules, example, compare=False)
+    if refused := offences(gm):  # before any work
+        raise UnconvertibleError(refused)
+    check_numbers(unwrap(model), gm)
     gm.eval()
     observers = {}
     for node, module in _sites(gm):

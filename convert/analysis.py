@@ -5,9 +5,9 @@ from torch import fx, nn
 from ..graph import Kind, Offence, UnconvertibleError, classify
 from ..graph.batch_axis import batch_offences
 from ..graph.copying import unwrap
-from ..graph.offences import offence
+from ..graph.offences import offences
 from ..graph.surgery import calls
-from ..neurons import QCFS, SpikingNeuron
+from ..neurons import ClippedReLU, SpikingNeuron
 
 
 def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
@@ -16,14 +16,19 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
     Args:
         needs_sites: refuse a network in which nothing would be swapped.
     """
-    quantised = bool(calls(gm, QCFS))
-    offences = gm.meta.get("offences", []) + [
-        o for node in gm.graph.nodes if (o := offence(gm, node, quantised, gm.meta["leaves"]))
+    found = offences(gm) + batch_offences(gm)
+    found += [
+        Offence(
+            node.target,
+            "ClippedReLU",
+            node.meta.get("source"),
+            "a clipped network is a reference: convert the QCFS network",
+        )
+        for node, _ in calls(gm, ClippedReLU)
     ]
-    offences += batch_offences(gm)
     inputs = [n for n in gm.graph.nodes if n.op == "placeholder" and n.users]
     if len(inputs) > 1:
-        offences.append(
+        found.append(
             Offence(
                 "(inputs)",
                 f"{len(inputs)} inputs: {', '.join(map(str, inputs))}",
@@ -33,7 +38,7 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
         )
     output = next(n for n in gm.graph.nodes if n.op == "output").args[0]
     if not isinstance(output, fx.Node):
-        offences.append(
+        found.append(
             Offence(
                 "(output)",
                 f"returns a {type(output).__name__.removeprefix('immutable_')}",
@@ -47,8 +52,8 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
         if n.op == "call_module"
         and classify(gm, n, gm.meta["leaves"])[0] in (Kind.ACTIVATION, Kind.SITE)
     ]
-    if needs_sites and not sites and not offences:
-        offences.append(
+    if needs_sites and not sites and not found:
+        found.append(
             Offence(
                 "(the whole model)",
                 "has no ReLU, ReLU6 or QCFS that could spike",
@@ -56,8 +61,8 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
                 "train it with ReLU activations first",
             )
         )
-    if offences:
-        raise UnconvertibleError(offences)
+    if found:
+        raise UnconvertibleError(found)
 
 
 def check_model(model: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from torch import fx, nn
 
-from ..neurons import QCFS, ClippedReLU
+from ..neurons import QCFS
 from .errors import Offence
 from .operations import (
     UNKNOWN_REMEDY,
@@ -12,6 +12,7 @@ from .operations import (
     is_pointwise_activation,
     module_of,
 )
+from .surgery import calls
 from .tracing_errors import module_path
 
 
@@ -32,8 +33,6 @@ def offence(root: nn.Module, node: fx.Node, quantised: bool, leaves) -> Offence 
             "a plain ReLU beside QCFS sites: call insert_qcfs on the network without QCFS, which "
             "quantises all of them",
         )
-    if isinstance(module, ClippedReLU):
-        kind, remedy = Kind.REFUSED, "a clipped network is a reference: convert the QCFS network"
     if kind is Kind.NORM and module.running_mean is None:
         kind, remedy = (
             Kind.REFUSED,
@@ -50,6 +49,13 @@ def offence(root: nn.Module, node: fx.Node, quantised: bool, leaves) -> Offence 
     )
     path = module_path(node) or "(the model itself)"
     return Offence(path, f"{name}()", node.meta.get("source"), remedy)
+
+
+def offences(gm: fx.GraphModule) -> list[Offence]:
+    """What the tracer noted and what the table refuses in a graph in normal form."""
+    quantised = bool(calls(gm, QCFS))
+    found = [offence(gm, node, quantised, gm.meta["leaves"]) for node in gm.graph.nodes]
+    return gm.meta.get("offences", []) + [o for o in found if o is not None]
 
 
 def others_refused(root: nn.Module, graph: fx.Graph, leaves) -> list[Offence]:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from spikeswap.calibrate import activation_thresholds
-from spikeswap.convert import insert_qcfs
+from spikeswap.convert import UnconvertibleError, insert_qcfs
 
 
 class Net(nn.Module):
@@ -171,3 +171,20 @@ def test_impossible_percentiles_are_refused(model, images, percentile):
 def test_a_network_without_sites_is_refused(images):
     with pytest.raises(ValueError, match="no activation site"):
         activation_thresholds(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()), [images])
+
+
+def test_what_cannot_be_converted_is_refused_before_the_loader_is_read(images):
+    """All of it at once, also where there is no ReLU at all."""
+    read = []
+
+    class Loader(list):
+        def __iter__(self):
+            for batch in super().__iter__():
+                read.append(len(batch))
+                yield batch
+
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.SiLU(), nn.Conv2d(2, 2, 3), nn.GELU())
+    with pytest.raises(UnconvertibleError) as caught:
+        activation_thresholds(network, Loader([images, images]))
+    assert [o.module_path for o in caught.value.offences] == ["1", "3"]
+    assert len(read) == 1  # the example

@@ -3,7 +3,7 @@
     python benchmarks/if_calibration.py RUN [RUN ...] --images 1000 --T 256
 
 Each RUN is a folder that tools/train_qcfs.py wrote. Calibration sees images of the training split,
-the table images of the held-out split. Writes if_calibration-NAME-DATE.md, .json and a figure of the
+the table images of the held-out split. Writes if_calibration-RUN-DATE.md, .json and a figure of the
 error along the depth for each run.
 """
 
@@ -207,7 +207,7 @@ def main() -> None:
             arguments.calibration_images,
             arguments.variants,
         )
-        stem = arguments.output / f"if_calibration-{result['model']}-{date}"
+        stem = arguments.output / f"if_calibration-{result['run']}-{date}"
         stem.with_suffix(".md").write_text(as_markdown([result], about))
         stem.with_suffix(".json").write_text(json.dumps([about, result], indent=1))
         draw(result, stem.with_suffix(".png"))

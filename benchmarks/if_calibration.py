@@ -33,6 +33,16 @@ VARIANTS = {
 }
 
 
+def load_run(folder: Path):
+    """The trained network of a run folder, how it was built, and its data set."""
+    checkpoint = load_checkpoint(checkpoint_of(find_run(folder)))
+    build, config = checkpoint["build"], checkpoint["config"]
+    bundle = load_dataset(
+        config["DATA"]["NAME"], img_size=build["img_size"], in_chans=build["in_chans"]
+    )
+    return restore_network(checkpoint), build, bundle
+
+
 def gather(bundle, split: str, count: int):
     loader = bundle.eval_loader(100, split=split, limit=count)
     batches = list(loader)
@@ -77,12 +87,7 @@ def measure(snn, images, labels, reference, quantised, steps: list[int]) -> list
 def ablation(
     folder: Path, count: int, timesteps: int, calibration_images: int, variants: list[str]
 ) -> dict:
-    checkpoint = load_checkpoint(checkpoint_of(folder))
-    build, config = checkpoint["build"], checkpoint["config"]
-    network = restore_network(checkpoint)
-    bundle = load_dataset(
-        config["DATA"]["NAME"], img_size=build["img_size"], in_chans=build["in_chans"]
-    )
+    network, build, bundle = load_run(folder)
     images, labels = gather(bundle, "val", count)
     fit = chosen(bundle, calibration_images)
     with torch.no_grad():

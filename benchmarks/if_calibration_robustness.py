@@ -17,12 +17,10 @@ from pathlib import Path
 
 import torch
 import torchvision.transforms.functional as F
-from if_calibration import chosen, gather
+from if_calibration import chosen, gather, load_run
 
 from spikeswap.calibrate import fitted_thresholds
 from spikeswap.convert import calibration, clipped, convert_model
-from spikeswap.data import load_dataset
-from spikeswap.train import checkpoint_of, find_run, load_checkpoint, restore_network
 
 
 def second_half_errors(snn, images, reference, steps: list[int]) -> list[float]:
@@ -69,12 +67,7 @@ def main() -> None:
     parser.add_argument("--T", type=int, default=64, help="time steps (default 64)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
-    checkpoint = load_checkpoint(checkpoint_of(find_run(arguments.run)))
-    build, config = checkpoint["build"], checkpoint["config"]
-    network = restore_network(checkpoint)
-    bundle = load_dataset(
-        config["DATA"]["NAME"], img_size=build["img_size"], in_chans=build["in_chans"]
-    )
+    network, build, bundle = load_run(arguments.run)
     images, _ = gather(bundle, "val", arguments.images)
     fit = chosen(bundle, 256)
     steps = [t for t in (16, 32, 64, 128) if t <= arguments.T]

@@ -18,13 +18,11 @@ import platform
 from pathlib import Path
 
 import torch
-from if_calibration import chosen, gather
+from if_calibration import chosen, gather, load_run
 
 from spikeswap.convert import clipped, convert_model
-from spikeswap.data import load_dataset
 from spikeswap.neurons import IF
 from spikeswap.neurons.qcfs import broadcast_threshold
-from spikeswap.train import checkpoint_of, find_run, load_checkpoint, restore_network
 
 STEPS = (16, 32, 64)
 WAYS = ("one run", "residual membrane", "offset spikes", "offset spikes, twice")
@@ -95,12 +93,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200, help="held-out images (default 200)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
-    checkpoint = load_checkpoint(checkpoint_of(find_run(arguments.run)))
-    build, config = checkpoint["build"], checkpoint["config"]
-    network = restore_network(checkpoint)
-    bundle = load_dataset(
-        config["DATA"]["NAME"], img_size=build["img_size"], in_chans=build["in_chans"]
-    )
+    network, build, bundle = load_run(arguments.run)
     images, _ = gather(bundle, "val", arguments.images)
     fit = chosen(bundle, 128)
     clip = clipped(network)

@@ -5,6 +5,7 @@ from torch import fx, nn
 from ..neurons import QCFS
 from .errors import Offence
 from .operations import (
+    RELU_REMEDY,
     UNKNOWN_REMEDY,
     Kind,
     classify,
@@ -68,6 +69,7 @@ def others_refused(root: nn.Module, graph: fx.Graph, leaves) -> list[Offence]:
         graph: what was traced until it stopped.
     """
     quantised = any(isinstance(module, QCFS) for module in root.modules())
+    left_out = {UNKNOWN_REMEDY, RELU_REMEDY} if quantised else {UNKNOWN_REMEDY}
     found = [o for node in graph.nodes if (o := offence(root, node, quantised, leaves))]
     found = [o for o in found if o.remedy != UNKNOWN_REMEDY]
     known = {node.target for node in graph.nodes if node.op == "call_module"} | set(leaves)
@@ -75,7 +77,7 @@ def others_refused(root: nn.Module, graph: fx.Graph, leaves) -> list[Offence]:
         if not path or any(path == name or path.startswith(f"{name}.") for name in known):
             continue
         kind, remedy = classify_module(module)
-        if kind is Kind.REFUSED and remedy != UNKNOWN_REMEDY and not quantised:
+        if kind is Kind.REFUSED and remedy not in left_out:
             what = f"{type(module).__name__}, which the trace did not reach"
             found.append(Offence(path, what, None, remedy))
             known.add(path)

@@ -35,7 +35,7 @@ class Kind(enum.Enum):
     REFUSED = "refused"
 
 
-_RELU_REMEDY = "train it with ReLU (or put QCFS behind it) and convert that"
+RELU_REMEDY = "train it with ReLU (or put QCFS behind it) and convert that"
 _RECURRENT_REMEDY = "recurrent layers have no rate-coded form; use convolutions or attention"
 _RANDOM_REMEDY = "it is random in eval mode: make the network a pure function of the image"
 _ATTENTION_REMEDY = "write it with nn.Linear, softmax and matmul, which are converted"
@@ -89,7 +89,7 @@ _MODULES: list[tuple[tuple[type, ...], Kind, str]] = [
             nn.GLU,
         ),
         Kind.REFUSED,
-        _RELU_REMEDY,
+        RELU_REMEDY,
     ),
     ((nn.RNNBase, nn.RNNCellBase), Kind.REFUSED, _RECURRENT_REMEDY),
     (
@@ -343,15 +343,15 @@ def classify(graph_module: fx.GraphModule, node: fx.Node, leaves=()) -> tuple[Ki
     name = function_name(node)
     if node.op == "call_function" and node.target is operator.getitem:
         return Kind.LINEAR, ""
-    kind = _FUNCTIONS.get(name)
     if name in _RANDOM:
         return Kind.REFUSED, _RANDOM_REMEDY
+    kind = _FUNCTIONS.get(name)
     if kind is None:
         return Kind.REFUSED, UNKNOWN_REMEDY
     if kind is Kind.LINEAR and name == "pad":
         return Kind.LINEAR, ""
     if kind is Kind.REFUSED:
-        return kind, _RELU_REMEDY
+        return kind, RELU_REMEDY
     return kind, ""
 
 

@@ -198,6 +198,14 @@ def test_where_the_trace_stops_everything_else_is_listed_too():
     ]
 
 
+def test_behind_a_stopped_trace_a_qcfs_network_may_have_smooth_activations():
+    model = DecidesBetweenOthers()
+    model.behind[0] = QCFS(16, 2.0)
+    with pytest.raises(UnconvertibleError) as caught:
+        convert_model(model)
+    assert [o.module_path for o in caught.value.offences] == ["(the model itself)", "behind.2"]
+
+
 class Random(Decides):
     def __init__(self, noise):
         super().__init__()

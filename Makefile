@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed-$(PLACE)
 setup: $(STAMP)
 
 $(STAMP): setup.cfg pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "spikeswap needs Python 3.10 or newer, this is " + sys.version.split()[0] + "; say PYTHON=python3.12 make ...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spikeswap needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say PYTHON=python3.12 make ...")'
 	@echo 'setting up $(VENV): PyTorch is large, this takes minutes the first time'
 	$(PYTHON) -m venv $(VENV)
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) -m pip install --quiet -e '.[dev]'

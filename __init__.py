@@ -7,7 +7,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name):
     """Import on demand (PEP 562), so that `import spikeswap` costs nothing."""
     if name == "load":
-        from spikeswap.convert import load
+        from spikeswap.snn import load
 
         return load
     raise AttributeError(f"module 'spikeswap' has no attribute {name!r}")

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ..graph.tracer import copy_model
+from ..graph.copying import copy_model
 from ..models.swin_bn import TokenBatchNorm
 from .thresholds import batch_images
 

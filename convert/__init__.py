@@ -3,19 +3,15 @@
 from ..graph import UnconvertibleError
 from .api import clipped, convert_model, insert_qcfs
 from .layer_error import convergence_sentence, layer_errors, logit_errors, reference_name
-from .network import SpikingNetwork
 from .reference import reference_network
-from .saved import load
 
 __all__ = [
-    "SpikingNetwork",
     "UnconvertibleError",
     "clipped",
     "convergence_sentence",
     "convert_model",
     "insert_qcfs",
     "layer_errors",
-    "load",
     "logit_errors",
     "reference_name",
     "reference_network",

@@ -10,10 +10,10 @@ from ..graph.image_size import guard_image_size
 from ..graph.number_check import check_numbers
 from ..neurons import NEURONS, QCFS
 from ..neurons.mask import check_ratio, check_scaling
-from ..simulate import check_readout
+from ..snn import check_readout
+from ..snn.network import SpikingNetwork
 from .analysis import check_convertible, check_model
 from .calibration import Calibration
-from .network import SpikingNetwork
 from .passes.masks import (
     check_mask_sites,
     default_mask_sites,

@@ -1,4 +1,4 @@
-"""Accuracy at every time step, energy models, figures, report."""
+"""From a model to its record: accuracy at every time step, operations, energy."""
 
 from .conventions import CONVENTIONS, Recount, recount
 from .energy import ENERGY_MODELS, EnergyModel, energy_model
@@ -6,7 +6,6 @@ from .evaluator import evaluate
 from .memory import MemoryModel
 from .observation import Observation, observe
 from .records import SCHEMA, check_record, read_eval_json, write_eval_json
-from .report import write_report
 
 __all__ = [
     "CONVENTIONS",
@@ -23,5 +22,4 @@ __all__ = [
     "read_eval_json",
     "recount",
     "write_eval_json",
-    "write_report",
 ]

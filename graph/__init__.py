@@ -1,10 +1,10 @@
 """Tracing, normal form, time domains and surgery of fx graphs."""
 
+from .capture import trace
 from .domains import VARYING, Domain
 from .errors import Offence, UnconvertibleError
 from .normal_form import normal_form
 from .operations import Kind, classify
-from .tracer import trace
 
 __all__ = [
     "VARYING",

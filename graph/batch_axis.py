@@ -7,10 +7,10 @@ import operator
 
 from torch import fx, nn
 
+from .capture.tracing_errors import module_path
 from .errors import Offence
 from .operations import Kind, classify, creates, function_name, module_of, reads_size
 from .parts import set_part
-from .tracing_errors import module_path
 
 _REDUCING = set(
     """mean sum softmax log_softmax softmin amax amin max min argmax norm var std var_mean

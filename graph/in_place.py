@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from .capture.tracing_errors import module_path
 from .errors import Offence
 from .operations import DROPOUTS, function_name, module_of
 from .parts import set_part
 from .sizes import is_size
 from .surgery import finish
-from .tracing_errors import module_path
 
 IN_PLACE = {
     "iadd": torch.add,

@@ -12,6 +12,8 @@ import torch
 from torch import fx, nn
 
 from ..neurons import QCFS, ClippedReLU
+from .capture import trace
+from .capture.tracing_errors import module_path
 from .copying import unwrap
 from .image_size import check_image_size
 from .in_place import in_place_to_plain
@@ -19,8 +21,6 @@ from .number_check import check_numbers
 from .operations import function_name
 from .spelling import attributes_to_calls, fused_to_sums, plain_arguments
 from .surgery import add_module, attribute, call_module_after, calls, finish, set_module
-from .tracer import trace
-from .tracing_errors import module_path
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import warnings
 import torch
 from torch import fx, nn
 
+from .capture.examples import like_weights
+from .capture.tracing_errors import FAILURES
 from .copying import copy_model
 from .errors import Offence, UnconvertibleError
-from .examples import like_weights
-from .tracing_errors import FAILURES
 
 log = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 from torch import fx, nn
 
 from ..neurons import QCFS
+from .capture.tracing_errors import module_path
 from .errors import Offence
 from .operations import (
     RELU_REMEDY,
@@ -14,7 +15,6 @@ from .operations import (
     module_of,
 )
 from .surgery import calls
-from .tracing_errors import module_path
 
 
 def offence(root: nn.Module, node: fx.Node, quantised: bool, leaves) -> Offence | None:

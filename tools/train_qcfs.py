@@ -1,25 +1,6 @@
 """Train a network with QCFS activations, the ANN that tools/convert.py turns into an SNN."""
 
-import _cli
-import _training_flags
-
-
-def parser() -> _cli.Parser:
-    """All flags."""
-    return _training_flags.add_flags(_cli.Parser(__doc__).common(), mask=True)
-
-
-def command(arguments) -> None:
-    """Read the recipe, train, save; the run folder appears once training starts."""
-    import _setup
-    import _training
-
-    device = _cli.start(arguments)
-    cfg, resumed = _training.recipe(arguments)
-    bundle = _setup.open_data(cfg)
-    build = _setup.describe_build(cfg, bundle)
-    _training.run(arguments, cfg, bundle, build, device=device, resumed=resumed)
-
+import _door
 
 if __name__ == "__main__":
-    _cli.run_command(command, parser())
+    _door.run("train")

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from spikeswap.convert import convert_model, insert_qcfs
-from spikeswap.convert.audit import carries_spikes
+from spikeswap.snn.audit import carries_spikes
 
 
 class Net(nn.Module):

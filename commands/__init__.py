@@ -1,0 +1,1 @@
+"""The commands: parse, read the config, call the library, save."""

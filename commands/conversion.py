@@ -1,0 +1,166 @@
+"""Settings of a conversion, and the conversion itself, for tools/convert.py."""
+
+from dataclasses import asdict, dataclass, field
+
+from ..convert import convert_model
+from ..distributed import world_size
+from ..evaluate.records import versions
+from ..train import new_folder
+from . import setting_up
+from .cli import say
+from .setting_up import training_images
+
+
+@dataclass
+class Settings:
+    """How a network is converted; `origins` says where each value comes from."""
+
+    neuron: str
+    attention: str
+    readout: str
+    timesteps: int
+    mask: float
+    mask_scaling: str
+    calibrate: str
+    calibration_images: int
+    seed: int
+    origins: dict = field(default_factory=dict)
+
+    def plain(self) -> dict:
+        """For conversion.json."""
+        return {key: value for key, value in asdict(self).items() if key != "origins"}
+
+    def shown(self) -> dict:
+        """For the command's answer: name -> (value, origin)."""
+        shown = {key: (value, self.origins[key]) for key, value in self.plain().items()}
+        if self.calibrate == "none":
+            del shown["calibration_images"]
+        return {key.replace("_", " "): value for key, value in shown.items()}
+
+
+def check_arguments(arguments) -> None:
+    """Refuse combinations that mean nothing, before any work."""
+    if world_size() > 1:
+        raise ValueError(
+            "tools/convert.py is no work for several processes; start it without torchrun"
+        )
+    if arguments.weights is None and arguments.cfg is not None:
+        raise ValueError(
+            "--cfg belongs to --weights PATH; a run keeps its own recipe, name it with --run DIR"
+        )
+    if arguments.weights is not None and arguments.cfg is None:
+        raise ValueError(
+            "--weights needs the recipe of its network; give --cfg NAME, e.g. --cfg mst_swin_t.yaml"
+        )
+    if arguments.weights is not None and arguments.run is not None:
+        raise ValueError("--run and --weights name two networks; give one of them")
+
+
+def settle(arguments, run) -> Settings:
+    """Flags first, then the run's recipe; what only rate coding knows falls away elsewhere."""
+    cfg, origins = run.cfg, {}
+
+    def choose(name: str, key: str, given):
+        origins[name] = setting_up.origin(cfg, key, given)
+        group, field_name = key.split(".")
+        return cfg[group][field_name] if given is None else given
+
+    values = {
+        "neuron": choose("neuron", "CONVERT.NEURON", arguments.neuron),
+        "attention": choose("attention", "CONVERT.ATTENTION", arguments.attention),
+        "readout": choose("readout", "CONVERT.READOUT", arguments.readout),
+        "timesteps": choose("timesteps", "CONVERT.TIMESTEPS", arguments.T),
+        "mask_scaling": choose("mask_scaling", "CONVERT.MASK_SCALING", arguments.mask_scaling),
+        "calibrate": choose("calibrate", "CONVERT.CALIBRATE", arguments.calibrate),
+        "calibration_images": choose(
+            "calibration_images", "CONVERT.CALIBRATION_IMAGES", arguments.calibration_images
+        ),
+        "seed": choose("seed", "CONVERT.SEED", arguments.seed),
+    }
+    trained = run.build.get("mask") or 0.0
+    values["mask"] = trained if arguments.mask is None else arguments.mask
+    origins["mask"] = (
+        "as trained"
+        if arguments.mask is None
+        else "given, as trained"
+        if arguments.mask == trained
+        else f"given; trained with {trained:g}"
+    )
+    if values["neuron"] != "if":
+        for name, only in (
+            ("attention", "accumulated"),
+            ("readout", "mean"),
+            ("calibrate", "none"),
+        ):
+            if getattr(arguments, name) is None and values[name] != only:
+                values[name], origins[name] = only, f"the only one for {values['neuron']}"
+    return Settings(**values, origins=origins)
+
+
+def default_tag(settings: Settings) -> str:
+    """e.g. if-accumulated-T128-mask0.75, and what else is out of the ordinary."""
+    parts = [
+        settings.neuron,
+        settings.attention,
+        f"T{settings.timesteps}",
+        f"mask{settings.mask:g}",
+    ]
+    parts += ["inverse"] if settings.mask and settings.mask_scaling == "inverse" else []
+    parts += [settings.calibrate] if settings.calibrate != "none" else []
+    return "-".join(parts)
+
+
+def check_tag(tag: str) -> None:
+    """A tag is a folder's name."""
+    if not tag or tag.startswith(".") or set(tag) & set("/\\\0") or len(tag) > 200:
+        raise ValueError(
+            f"tag {tag!r} is no folder name; use letters, digits, dots, dashes and "
+            "underscores, e.g. --tag first-try"
+        )
+
+
+def warn(settings: Settings, run) -> None:
+    """What a user should know before the numbers come."""
+    trained = run.build.get("mask") or 0.0
+    if settings.mask != trained:
+        say(
+            f"warning: trained with mask ratio {trained:g} and converted with {settings.mask:g}; "
+            "the network has not learned to live with that, expect a loss of accuracy"
+        )
+
+
+def convert(run, settings: Settings, arguments, device):
+    """The spiking network, on `device`."""
+    network = run.network().to(device)
+    calibration, extra = None, {}
+    if settings.calibrate != "none":
+        data = run.data(arguments.data, arguments.data_path)
+        images = training_images(data, settings.calibration_images, settings.seed)
+        calibration = [batch.to(device) for batch in images.split(50)]
+        extra = {"calibrate": settings.calibrate, "calibration_steps": settings.timesteps}
+    snn = convert_model(
+        network,
+        neuron=settings.neuron,
+        attention=settings.attention,
+        mask=settings.mask,
+        mask_scaling=settings.mask_scaling,
+        mask_sites=run.build.get("mask_sites") or None,
+        readout=settings.readout,
+        seed=settings.seed,
+        calibration=calibration,
+        **extra,
+    ).to(device)
+    snn.info["timesteps"] = settings.timesteps
+    return snn
+
+
+def save(snn, folder, settings: Settings, run) -> None:
+    """Write a conversion to a temporary folder, then rename; an older one of that name survives."""
+    with new_folder(folder) as temporary:
+        snn.save(
+            temporary,
+            **settings.plain(),
+            model=run.build["model"],
+            epoch=run.checkpoint["epoch"],
+            versions=versions(),
+        )

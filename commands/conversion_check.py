@@ -1,0 +1,66 @@
+"""What a fresh conversion is compared with, and what tools/convert.py says about it."""
+
+import torch
+
+from ..convert import convergence_sentence, layer_errors, logit_errors, reference_name
+from ..neurons import SpikeMask
+from ..train import restore_network
+from . import setting_up
+from .cli import say
+from .text_table import aligned
+
+CHECK_IMAGES = 16  # training images of the comparison
+SHOWN_LAYERS = 5  # worst layers that are printed; conversion.json has all
+
+
+def check(snn, run, settings, arguments, device) -> None:
+    """Simulate a few training images; the layer errors and the audit's counts come from it.
+
+    Both go into `snn.info`. With --no-check only the counts are made.
+    """
+    build = run.build
+    if arguments.no_check:
+        side = build["img_size"]
+        images = torch.zeros(1, build["in_chans"], side, side, device=device)
+        snn(images, timesteps=1, readout="mean")
+        return
+    data = run.data(arguments.data, arguments.data_path)
+    count = min(CHECK_IMAGES, len(data.split("train")))
+    images = setting_up.training_images(data, count, settings.seed, settings.calibration_images)
+    images = images.to(device)
+    network = masked_as(settings, run).to(device)
+    snn.info["layer_errors"] = layer_errors(snn, network, images, settings.timesteps)
+    errors = logit_errors(snn, network, images, settings.timesteps)
+    snn.info["logit_errors"] = {str(step): error for step, error in errors.items()}
+    snn.info["convergence"] = convergence_sentence(errors, reference_name(snn))
+
+
+def masked_as(settings, run):
+    """The trained network with the masks of the conversion, at their expectation."""
+    network = restore_network({**run.checkpoint, "build": {**run.build, "mask": settings.mask}})
+    for module in network.modules():
+        if isinstance(module, SpikeMask):
+            module.scaling = settings.mask_scaling
+    return network
+
+
+def say_report(snn) -> None:
+    """The audit, the layer errors in short, and one sentence on the logits."""
+    say()
+    for line in str(snn.report).splitlines():
+        say(line)
+    rows = snn.info.get("layer_errors")
+    if not rows:
+        return
+    worst = sorted(rows, key=lambda row: row["unevenness"], reverse=True)[:SHOWN_LAYERS]
+    say()
+    say(
+        f"{len(rows)} layers against the {reference_name(snn)} on training images; those that add "
+        "most of their own (relative errors):"
+    )
+    parts = ("error", "clipping", "quantisation", "unevenness")
+    table = [["layer", *parts]]
+    table += [[row["name"], *(f"{row[part]:.3f}" for part in parts)] for row in worst]
+    for line in aligned(table):
+        say(f"  {line}")
+    say(snn.info["convergence"])

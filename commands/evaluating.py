@@ -1,0 +1,185 @@
+"""The steps of tools/eval.py: runs, data, networks, records, files."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .. import evaluate as evaluation
+from ..distributed import barrier, is_main, rank, world_size
+from ..report import write_report
+from ..snn import load
+from ..train import conversions_of, find_conversion, new_files, read_metrics
+from . import rebuild, run_on_disk
+from .cli import say, say_settings
+
+WATCHED = 4  # images of the split whose spikes the report shows one by one
+
+
+def open_runs(arguments) -> list[run_on_disk.Run]:
+    """All runs that are compared, read before any work; a missing conversion is found here."""
+    runs = [run_on_disk.open_run(path) for path in (arguments.run or [None])]
+    for run in runs:
+        if run.kind == "qcfs" and (arguments.tag is not None or not conversions_of(run.folder)):
+            find_conversion(run.folder, arguments.tag)
+    return runs
+
+
+def open_bundles(arguments, runs: list[run_on_disk.Run]) -> list:
+    """The data of each run, prepared for its network; all must be one data set."""
+    bundles = [run.data(arguments.data, arguments.data_path, arguments.img_size) for run in runs]
+    names = {bundle.name for bundle in bundles}
+    if len(names) > 1:
+        found = ", ".join(
+            f"{run.folder.name}: {bundle.name}" for run, bundle in zip(runs, bundles, strict=True)
+        )
+        raise ValueError(
+            f"the runs were trained on several data sets ({found}), and accuracies on "
+            "different images cannot be compared; choose one with --data NAME"
+        )
+    for run, bundle in zip(runs, bundles, strict=True):
+        bundle.split(arguments.split)
+        if bundle.num_classes != run.build["num_classes"]:
+            raise ValueError(
+                f"run {run.folder} tells {run.build['num_classes']} classes apart, "
+                f"but {bundle.name} has {bundle.num_classes}; choose data with the "
+                "classes that it was trained on"
+            )
+    return bundles
+
+
+@dataclass
+class Found:
+    """What the evaluation of some runs gave: the records, and what the report shows beside them."""
+
+    records: list[dict] = field(default_factory=list)
+    audits: dict[str, str] = field(default_factory=dict)
+    layer_errors: dict[str, list[dict]] = field(default_factory=dict)
+    observations: dict[str, evaluation.Observation] = field(default_factory=dict)
+
+
+def evaluate_run(run: run_on_disk.Run, bundle, arguments, device, found: Found) -> None:
+    """Add the records of a run: its network, then its conversion (one if trained directly)."""
+    size = arguments.img_size
+    network = run.network() if size is None else rebuild.for_size(run, bundle.img_size)
+    network = network.to(device)
+    if run.kind != "qcfs":
+        direct = run.kind == "direct"
+        steps = max(arguments.timesteps) if arguments.timesteps and direct else None
+        more = {"name": run.folder.name, "spiking": direct, "timesteps": steps}
+        found.records.append(_record(network, run, bundle, arguments, device, **more))
+        if direct:
+            _observe(found, run.folder.name, network, bundle, arguments, steps)
+        return
+    folder = find_conversion(run.folder, arguments.tag)
+    snn = load(folder)
+    if size is not None and size != run.build["img_size"]:
+        snn = rebuild.convert_as(snn, network)
+    snn = snn.to(device)
+    steps = max(arguments.timesteps) if arguments.timesteps else snn.info["timesteps"]
+    _say_conversion(run, folder.name, snn, steps, bundle, arguments)
+    more = {"name": run.folder.name, "spiking": False}
+    found.records.append(_record(network, run, bundle, arguments, device, **more))
+    name = f"{run.folder.name}/{folder.name}"
+    more = {"name": name, "spiking": True, "timesteps": steps, "ann": network}
+    found.records.append(_record(snn, run, bundle, arguments, device, **more))
+    _observe(found, name, snn, bundle, arguments, steps, network)
+    found.audits[name] = str(snn.report)
+    if snn.info.get("layer_errors"):
+        found.layer_errors[name] = snn.info["layer_errors"]
+
+
+def _record(model, run, bundle, arguments, device, *, spiking: bool, **more) -> dict:
+    loader = bundle.eval_loader(
+        arguments.batch_size or run.cfg.EVAL.BATCH_SIZE,
+        split=arguments.split,
+        rank=rank(),
+        world_size=world_size(),
+        workers=run.cfg.DATA.WORKERS,
+        limit=arguments.limit,
+    )
+    return evaluation.evaluate(
+        model,
+        loader,
+        energy=arguments.energy or run.cfg.EVAL.ENERGY,
+        run=str(run.folder),
+        chunk=arguments.chunk or run.cfg.EVAL.CHUNK or None,
+        first_index=loader.first_index,
+        early_exit=arguments.early_exit if spiking else None,
+        progress=is_main(),
+        device=device,
+        **more,
+    )
+
+
+def _observe(found: Found, name: str, model, bundle, arguments, steps, ann=None) -> None:
+    """Watch the model on the first images of the split, for the figures that look inside."""
+    if not is_main():
+        return
+    watched = min(WATCHED, arguments.limit or WATCHED)
+    loader = bundle.eval_loader(watched, split=arguments.split, limit=watched)
+    images, labels = next(iter(loader))
+    try:
+        found.observations[name] = evaluation.observe(
+            model, images, steps, ann, loader.first_index, labels=labels
+        )
+    except ValueError as error:  # the numbers are there; only these figures are not
+        say(f"{name}: no figures of single layers ({error})")
+
+
+def _say_conversion(run, tag: str, snn, steps: int, bundle, arguments) -> None:
+    info = snn.info
+    say(f"{run.folder}, conversion {tag}, on the {arguments.split} split of {bundle.name}")
+    made = "as converted"
+    say_settings(
+        {
+            "neuron": (f"{info['neuron']}, sends {info['spike_values']}", made),
+            "attention": (info["attention"], made),
+            "readout": (info["readout"], made),
+            "T": (steps, "given" if arguments.timesteps else made),
+            "mask": (f"{info['mask']:g}, scaling {info['mask_scaling']}", made),
+            "calibration": (_calibration(info.get("calibration")), made),
+            "energy": (
+                arguments.energy or run.cfg.EVAL.ENERGY,
+                "given" if arguments.energy else "recipe or default",
+            ),
+        }
+    )
+
+
+def _calibration(made: dict | None) -> str:
+    return f"{made['method']}, {made['images']} images" if made else "none"
+
+
+def write(found: Found, runs, bundle, arguments, device) -> None:
+    """eval.json, report.html, figures and tables in the output folder; says where they are."""
+    barrier()
+    if not is_main():
+        return
+    folder = Path(arguments.output) if arguments.output else runs[0].folder
+    total = bundle.splits[arguments.split]
+    images = min(arguments.limit or total, total)
+    about = {
+        "data": bundle.name,
+        "split": arguments.split,
+        "images": images,
+        "limit": arguments.limit,
+        "device": str(device),
+        "data_note": bundle.note,
+    }
+    with new_files(folder) as fresh:
+        evaluation.write_eval_json(found.records, fresh, total_images=total, **about)
+        write_report(
+            found.records,
+            fresh,
+            metrics={run.folder.name: read_metrics(run.folder / "metrics.jsonl") for run in runs},
+            audits=found.audits,
+            layer_errors=found.layer_errors,
+            observations=found.observations,
+            **about,
+        )
+    say(
+        f"{images} of {total} images of the {arguments.split} split"
+        + (" (--limit: no result for the whole split)" if images < total else "")
+        + f"; {bundle.note}"
+    )
+    say(f"numbers: {folder / 'eval.json'}")
+    say(f"report: {folder / 'report.html'}")

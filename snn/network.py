@@ -1,0 +1,281 @@
+"""The spiking network that a conversion gives."""
+
+import contextlib
+import logging
+import operator
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..graph import Domain
+from ..graph.image_size import check_image_size
+from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
+from .audit import Report, build_report
+from .executor import Executor
+from .readout import Readout, check_readout
+from .recorder import Recording
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}  # size of the largest tensor of a chunk
+
+
+class Site:
+    """One activation site of a spiking network (attributes of its neuron, and `unit`)."""
+
+    def __init__(self, name: str, neuron: SpikingNeuron):
+        self.name = name
+        self.neuron = neuron
+        self.kind = neuron.kind
+        self.levels = neuron.levels
+        self.alphabet = neuron.alphabet
+
+    @property
+    def threshold(self) -> Tensor:
+        return self.neuron.threshold
+
+    @property
+    def unit(self) -> Tensor:
+        """Value of one spike, shaped to multiply recorded spikes [T, B, ...]."""
+        unit = self.neuron.unit
+        if unit.numel() == 1:
+            return unit.reshape(())
+        if unit.dim() == 1 and self.neuron.axis == 1:
+            return unit.view(-1, *[1] * (self.neuron.dims - 2))
+        return unit
+
+    def __repr__(self) -> str:
+        return f"Site({self.name!r}, kind={self.kind!r}, levels={self.levels})"
+
+
+class SpikingNetwork(nn.Module):
+    """A network of spiking neurons: `snn(images, timesteps=T)` -> readout [T, B, classes].
+
+    Attributes:
+        network: the graph, with its modules under the paths that they had in the original model.
+        sites: {name: `Site`}, in the order of the data flow.
+        masks: {name of the masked site: its mask module}.
+        info: how it was made (neuron, attention, readout, mask, seed, levels, spike_values ...).
+    """
+
+    def __init__(self, network: fx.GraphModule, info: dict):
+        super().__init__()
+        self.network = network
+        self.info = info
+        self.coding = NEURONS[info["neuron"]].coding
+        check_readout(info["readout"], self.coding)
+        self.clock = Clock()
+        self.executor = Executor(network)
+        self.sites: dict[str, Site] = {}
+        self.masks: dict[str, SeededMask] = {}
+        for node in network.graph.nodes:
+            module = network.get_submodule(node.target) if node.op == "call_module" else None
+            if isinstance(module, Timed):
+                module.clock = self.clock
+            if isinstance(module, SpikingNeuron):
+                self.sites[node.target] = Site(node.target, module)
+                module.dims = len(node.meta.get("shape") or (0, 0, 0, 0))
+            if isinstance(module, SeededMask):
+                self.masks[module.site] = module
+        self._recordings: list[Recording] = []
+        self._largest: dict[tuple[int, ...], int] = {}  # image shape: elements an image and step
+        self._report: Report | None = None
+        self._told_of_the_end = False  # of a step-wise bias
+
+    @torch.no_grad()
+    def forward(
+        self,
+        images: Tensor,
+        timesteps: int | None = None,
+        chunk: int | None = None,
+        first_index: int = 0,
+        readout: str | None = None,
+    ) -> Tensor:
+        """Simulate `timesteps` steps from rest.
+
+        Args:
+            images: [B, C, H, W], of the type and on the device of the network.
+            timesteps: T (default: the T of the conversion).
+            chunk: steps that run as one batch (default: chosen from memory); changes no result.
+            first_index: number of the first image; images have the masks that belong to their
+                number, wherever they stand in a batch.
+            readout: "mean" or "second-half" (default: the one of the conversion).
+
+        Returns:
+            [T, B, classes]: the estimate of the logits after each step.
+        """
+        steps = self._steps(timesteps)
+        self._check_images(images)
+        chunk = None if chunk is None else self._whole("chunk", chunk)
+        running = self.executor.output.meta["domain"] is Domain.RUNNING
+        collected = Readout(self.coding, running, readout or self.info["readout"])
+        self.reset()
+        for recording in self._recordings:
+            recording.begin()
+        self.clock.batch, self.clock.first_index = len(images), int(first_index)
+        self.clock.start, self.clock.steps = 0, 1
+        try:
+            self._simulate(images, steps, chunk, collected)
+        except RuntimeError as error:
+            if self._fits(images) or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ValueError(
+                f"the network failed on images of size {tuple(images.shape[1:])}: {error}; if they "
+                "do not fit, give images of the size that it is made for"
+            ) from error
+        finally:  # also after a failure: the next simulation starts from rest
+            self.reset()
+            self.clock.start, self.clock.steps = 0, 1
+        for recording in self._recordings:
+            recording.finish()
+        return collected.result()
+
+    def _simulate(self, images: Tensor, steps: int, chunk: int | None, collected: Readout) -> None:
+        fixed = self.executor.prepare(images, self.clock)
+        while self.clock.start < steps:
+            self.clock.steps = min(self._chunk(images, chunk), steps - self.clock.start)
+            output, largest = self.executor.chunk(fixed, self.clock)
+            collected.add(output, self.clock.steps)
+            self._largest[tuple(images.shape[1:])] = largest // (self.clock.steps * len(images))
+            self.clock.start += self.clock.steps
+
+    def _fits(self, images: Tensor) -> bool:
+        """Whether images of this size are known to pass through the network."""
+        size = tuple(images.shape[1:])
+        return size in self._largest or size == tuple(self.network.meta.get("image_shape") or ())
+
+    def reset(self) -> None:
+        """Forget the state of all units."""
+        for module in self.network.modules():
+            if isinstance(module, Timed):
+                module.reset()
+
+    def record(self, *names: str, analog: bool = False, membrane: bool = False):
+        """Context manager; the simulation inside fills the `Recording` that it gives.
+
+        Args:
+            names: sites to record (default: all).
+            analog, membrane: keep what each neuron reads and its membrane potential, too.
+        """
+        unknown = [name for name in names if name not in self.sites]
+        if unknown:
+            raise ValueError(
+                f"no site is called {unknown[0]!r}; sites: {', '.join(list(self.sites)[:10])} ..."
+            )
+        return self._record(Recording(set(names or self.sites), analog, membrane))
+
+    @contextlib.contextmanager
+    def _record(self, recording: Recording):
+        self._recordings.append(recording)
+        try:
+            with self.executor.observe(recording.observe):
+                yield recording
+        finally:
+            self._recordings.remove(recording)
+
+    def observe(self, observer):
+        """Context manager; calls `observer` after every node (see `simulate.Executor`)."""
+        return self.executor.observe(observer)
+
+    @property
+    def report(self) -> Report:
+        """What was swapped, what is spike-driven and what is not (`convert.audit`)."""
+        if self._report is None or not self._report.counted:
+            shape = next(iter(self._largest), None)
+            if shape is None and self.network.meta.get("image_shape"):
+                shape = tuple(self.network.meta["image_shape"])
+            self._report = build_report(self, shape)
+        return self._report
+
+    @property
+    def layer_errors(self) -> list[dict] | None:
+        """The layer-error table of the conversion, if one was made (`convert.layer_error`)."""
+        return self.info.get("layer_errors")
+
+    def save(self, folder, leaf_modules: bool = False, **made) -> None:
+        """Write snn.safetensors and conversion.json into a folder (see `convert.saved`).
+
+        Args:
+            leaf_modules: leave out the user's own leaf modules (refused otherwise).
+            made: further entries for conversion.json.
+        """
+        from .saved import save  # noqa: PLC0415  (saved.py builds networks)
+
+        save(self, folder, made, leaf_modules)
+
+    def extra_repr(self) -> str:
+        return ", ".join(
+            f"{k}={self.info[k]!r}" for k in ("neuron", "attention", "readout", "mask")
+        )
+
+    # -- checks ------------------------------------------------------------------------------
+
+    def _steps(self, timesteps) -> int:
+        if timesteps is None:
+            timesteps = self.info.get("timesteps")
+            if timesteps is None:
+                raise ValueError(
+                    "timesteps is missing: give the number T of steps to simulate, "
+                    "e.g. timesteps=32"
+                )
+        steps = self._whole("timesteps", timesteps)
+        fitted = (self.info.get("calibration") or {}).get("steps")
+        if fitted is not None and steps > fitted and not self._told_of_the_end:
+            self._told_of_the_end = True
+            log.warning(
+                "simulating %d steps; the step-wise bias was fitted for %d and ends there: its gain "
+                "fades slowly after that (calibration_steps=%d fits a longer one)",
+                steps,
+                fitted,
+                steps,
+            )
+        return steps
+
+    @staticmethod
+    def _whole(name: str, value) -> int:
+        try:
+            whole = operator.index(value)
+        except TypeError:
+            raise ValueError(f"{name} {value!r} must be a whole number of at least 1") from None
+        if isinstance(value, bool) or whole < 1:
+            raise ValueError(f"{name} {value!r} must be a whole number of at least 1")
+        return whole
+
+    def _check_images(self, images: Tensor) -> None:
+        if not isinstance(images, Tensor) or images.dim() < 2 or len(images) == 0:
+            raise ValueError(
+                f"images of shape {getattr(images, 'shape', None)} must be a batch "
+                "[B, C, H, W] with at least one image"
+            )
+        weight = next(self.network.parameters(), None)
+        if weight is not None and (weight.dtype, weight.device) != (images.dtype, images.device):
+            raise ValueError(
+                f"images are {images.dtype} on {images.device}, the network is {weight.dtype} on "
+                f"{weight.device}; give images.to(device={str(weight.device)!r}, "
+                f"dtype={weight.dtype})"
+            )
+        if images.is_floating_point() and not bool(images.isfinite().all()):
+            bad = [i for i, image in enumerate(images) if not bool(image.isfinite().all())]
+            raise ValueError(
+                f"image {bad[0]} of the batch ({len(bad)} of {len(images)}) holds NaN or infinity, "
+                "which neurons would turn into spikes; check how the images are read and normalised"
+            )
+        made_for = self.network.meta.get("image_shape")
+        if made_for and images.dim() != len(made_for) + 1:
+            raise ValueError(
+                f"images of shape {tuple(images.shape)} must be a batch "
+                f"[B, {', '.join(map(str, made_for))}]"
+            )
+        if self.network.meta.get("fixed_image_size") and made_for:
+            check_image_size(images, made_for)
+
+    def _chunk(self, images: Tensor, chunk: int | None) -> int:
+        if any(recording.single_steps for recording in self._recordings):
+            return 1
+        if chunk is not None:
+            return chunk
+        per_step = self._largest.get(tuple(images.shape[1:]))
+        if per_step is None:
+            return 1
+        budget = CHUNK_BYTES["cuda" if images.is_cuda else "cpu"]
+        return max(1, budget // max(1, per_step * len(images) * images.element_size()))

@@ -8,9 +8,9 @@ from ..graph.copying import unwrap
 from ..graph.layout import channel_axis
 from ..graph.number_check import check_numbers
 from ..graph.offences import offences
-from ..graph.operations import relu_bound
 from ..graph.surgery import calls
 from ..neurons import ClippedReLU
+from ..ops import relu_bound
 from .clipped_statistics import clip_sites
 from .observers import LargestActivation, PercentileActivation
 

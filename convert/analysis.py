@@ -2,12 +2,13 @@
 
 from torch import fx, nn
 
-from ..graph import Kind, Offence, UnconvertibleError, classify
+from ..graph import Offence, UnconvertibleError
 from ..graph.batch_axis import batch_offences
 from ..graph.copying import unwrap
 from ..graph.offences import offences
 from ..graph.surgery import calls
 from ..neurons import ClippedReLU, SpikingNeuron
+from ..ops import Kind, operation_of
 
 
 def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
@@ -49,8 +50,7 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
     sites = [
         n
         for n in gm.graph.nodes
-        if n.op == "call_module"
-        and classify(gm, n, gm.meta["leaves"])[0] in (Kind.ACTIVATION, Kind.SITE)
+        if n.op == "call_module" and operation_of(gm, n).kind in (Kind.ACTIVATION, Kind.SITE)
     ]
     if needs_sites and not sites and not found:
         found.append(

@@ -6,10 +6,10 @@ import torch
 from torch import fx
 
 from ..calibrate import batch_images, clipped_statistics, fitted_thresholds, step_bias
-from ..graph import VARYING, Kind, classify
-from ..graph.operations import module_of
+from ..graph import VARYING
 from ..graph.surgery import calls
 from ..neurons import ChannelAffine, SpikingNeuron
+from ..ops import Kind, module_of, operation_of
 
 log = logging.getLogger(__name__)
 
@@ -115,17 +115,13 @@ def bias_sites(gm: fx.GraphModule) -> list[str]:
 
 
 def _reads_sum(gm: fx.GraphModule, node: fx.Node) -> bool:
-    """Walk back over norms and reorderings to an addition of two streams."""
-    for _ in range(20):
-        if node.op in ("placeholder", "get_attr") or node.meta["domain"] not in VARYING:
-            return False
-        module = module_of(gm, node)
-        kind, _ = classify(gm, node)
-        varying = [n for n in node.all_input_nodes if n.meta["domain"] in VARYING]
-        if kind is Kind.ADDITIVE and len(varying) > 1:
-            return True
-        passes = isinstance(module, ChannelAffine) or (module is None and kind is Kind.LINEAR)
-        if not passes or not varying:
-            return False
-        node = varying[0]
-    return False
+    """Whether an addition of two streams lies before, with norms and reorderings between at most."""
+    if node.op in ("placeholder", "get_attr") or node.meta["domain"] not in VARYING:
+        return False
+    row = operation_of(gm, node)
+    varying = [n for n in node.all_input_nodes if n.meta["domain"] in VARYING]
+    if row.kind is Kind.ADDITIVE and len(varying) > 1:
+        return True
+    moves = node.op != "call_module" and row.kind is Kind.LINEAR
+    passes = moves or isinstance(module_of(gm, node), ChannelAffine)
+    return passes and any(_reads_sum(gm, n) for n in varying)

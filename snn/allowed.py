@@ -4,7 +4,7 @@ import importlib
 
 import torch
 
-from ..graph.operations import KNOWN_OPERATIONS
+from ..ops import UNKNOWN, Kind, spelled
 
 FUNCTION_HOMES = (
     "torch",
@@ -31,7 +31,7 @@ def check_call(written: dict) -> None:
                 f"attribute {written['args']['tuple'][1]!r} is not on the list of what "
                 "a conversion may read"
             )
-    elif name not in KNOWN_OPERATIONS:
+    elif spelled(name).operation is UNKNOWN or spelled(name).operation.kind is Kind.REFUSED:
         raise ValueError(
             f"operation {written['target']!r} is not on the list of what a conversion may call"
         )

@@ -5,28 +5,9 @@ import dataclasses
 import torch
 from torch import fx, nn
 
-from ..graph import VARYING, Domain, Kind, classify
-from ..graph.operations import WEIGHT_LAYERS, function_name, module_of
+from ..graph import VARYING, Domain
 from ..neurons import Accumulate, Clock, Offset, Present, SpikingNeuron
-
-# Operations that hand spikes on as they are.
-_KEEPS_SPIKES = set(
-    """flatten unflatten reshape view permute transpose t swapaxes swapdims movedim
-moveaxis squeeze unsqueeze cat concat concatenate stack split chunk tensor_split unbind roll flip
-narrow select index_select contiguous clone getitem pad unfold pixel_shuffle pixel_unshuffle
-channel_shuffle expand expand_as repeat view_as reshape_as to float double""".split()
-)
-_KEEPS_SPIKES_MODULES = (
-    nn.Flatten,
-    nn.Unflatten,
-    nn.ZeroPad2d,
-    nn.PixelShuffle,
-    nn.PixelUnshuffle,
-    nn.ChannelShuffle,
-    nn.Identity,
-    nn.ReflectionPad2d,
-    nn.ReplicationPad2d,
-)
+from ..ops import WEIGHT_LAYERS, Kind, module_of, operation_of
 
 
 @dataclasses.dataclass
@@ -140,12 +121,7 @@ def carries_spikes(gm: fx.GraphModule) -> set[fx.Node]:
         ):
             continue
         module = module_of(gm, node)
-        kind, _ = classify(gm, node)
-        keeps = (
-            kind is Kind.MASK
-            or isinstance(module, _KEEPS_SPIKES_MODULES)
-            or (module is None and function_name(node) in _KEEPS_SPIKES)
-        )
+        keeps = operation_of(gm, node).keeps_spikes
         varying = [n for n in node.all_input_nodes if n.meta["domain"] in VARYING]
         if isinstance(module, SpikingNeuron) or (keeps and all(n in spikes for n in varying)):
             spikes.add(node)
@@ -204,8 +180,9 @@ def _arithmetic(gm, node: fx.Node, module) -> tuple[str | None, str]:
         )
     if isinstance(module, Offset):
         return "offset", "other"
-    kind, _ = classify(gm, node, gm.meta.get("leaves", ()))
-    name = type(module).__name__ if module is not None else function_name(node)
+    row = operation_of(gm, node)
+    kind = row.kind
+    name = type(module).__name__ if module is not None else row.name
     name = {
         "Softmax": "softmax",
         "ChannelAffine": "normalisation",
@@ -246,7 +223,7 @@ def _dense_counts(network, image_shape: tuple[int, ...]) -> dict[fx.Node, int]:
             size = args[0].numel() // clock.steps * module.weight[0].numel()
         elif isinstance(module, WEIGHT_LAYERS):
             size *= module.weight[0].numel()
-        elif module is None and function_name(node) in ("matmul", "bmm", "mm"):
+        elif module is None and operation_of(network.network, node).name in ("matmul", "bmm", "mm"):
             size *= args[0].shape[-1]
         counts[node] = size
 

@@ -18,6 +18,7 @@ FLOORS = {
         (
             "configs data distributed",
             "neurons",
+            "ops",
             "graph",
             "counting models",
             "calibrate snn",

@@ -3,9 +3,9 @@
 import torch
 from torch import fx, nn
 
-from ...graph.operations import BATCH_NORMS, module_of
 from ...graph.surgery import calls, erase, finish, set_module
 from ...neurons import ChannelAffine
+from ...ops import BATCH_NORMS, module_of
 
 FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 

@@ -6,9 +6,9 @@ import torch
 from torch import fx, nn
 
 from ...graph.layout import channel_axis
-from ...graph.operations import relu_bound
 from ...graph.surgery import calls, finish, set_module
 from ...neurons import NEURONS, QCFS, ClippedReLU
+from ...ops import relu_bound
 
 
 def relus_to_qcfs(

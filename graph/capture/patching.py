@@ -5,7 +5,7 @@ import contextlib
 import torch
 from torch import fx
 
-from ..operations import KNOWN_OPERATIONS
+from ...ops import UNKNOWN, spelled
 from .proxies import Value
 from .tracing_errors import BatchDecides
 
@@ -55,7 +55,7 @@ def wrapped_functions_are_followed():
     torchvision hides its window attention so; what it does inside is converted like anything else.
     """
     registry = getattr(fx._symbolic_trace, "_wrapped_fns_to_patch", {})
-    hidden = {key: space for key, space in registry.items() if key[1] not in KNOWN_OPERATIONS}
+    hidden = {k: space for k, space in registry.items() if spelled(k[1]).operation is UNKNOWN}
     for key in hidden:
         del registry[key]
     try:

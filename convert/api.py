@@ -9,8 +9,8 @@ from ..graph.copying import copy_model
 from ..graph.image_size import guard_image_size
 from ..graph.number_check import check_numbers
 from ..neurons import NEURONS, QCFS
+from ..neurons.coding import ATTENTIONS
 from ..neurons.mask import check_ratio, check_scaling
-from ..snn import check_readout
 from ..snn.network import SpikingNetwork
 from .analysis import check_convertible, check_model
 from .calibration import Calibration
@@ -25,8 +25,6 @@ from .passes.masks import (
 )
 from .passes.sites import qcfs_to_clipped, relus_to_qcfs
 from .pipeline import conversion_passes, run_passes
-
-ATTENTIONS = ("accumulated", "per-step")
 
 
 def insert_qcfs(
@@ -155,12 +153,12 @@ def convert_model(
     if attention not in ATTENTIONS:
         raise ValueError(f"attention {attention!r} is unknown; known: {', '.join(ATTENTIONS)}")
     coding = NEURONS[neuron].coding
-    if attention == "per-step" and coding != "rate":
+    if attention not in coding.attentions:
         raise ValueError(
-            f"attention 'per-step' is for neuron 'if'; neuron {neuron!r} is read by "
+            f"attention {attention!r} is for neuron 'if'; neuron {neuron!r} is read by "
             "running sums: use attention='accumulated'"
         )
-    check_readout(readout, coding)
+    coding.check_readout(readout)
     check_scaling(mask_scaling)
     ratio = None if mask is None else check_ratio(mask)
     if isinstance(seed, bool) or not isinstance(seed, int):
@@ -197,9 +195,7 @@ def convert_model(
     all_levels = sorted({m.levels for m in gm.modules() if isinstance(m, QCFS)})
     run_passes(
         gm,
-        conversion_passes(
-            neuron, coding, attention == "per-step", mask_scaling, seed, gm.meta["leaves"]
-        ),
+        conversion_passes(neuron, attention == "per-step", mask_scaling, seed, gm.meta["leaves"]),
     )
     _keep_image_shape(gm)
     gm.requires_grad_(False).eval()
@@ -259,7 +255,7 @@ def _check_quantised(levels, calibration, neuron: str) -> None:
             f"levels={levels} was given for a network that has QCFS sites, which keep "
             "the levels that they were trained with; leave levels out"
         )
-    if calibration is not None and neuron != "if":
+    if calibration is not None and "thresholds" not in NEURONS[neuron].coding.calibrations:
         raise ValueError(
             f"neuron {neuron!r} is exact on a QCFS network without calibration; leave "
             "calibration out, or use neuron='if'"

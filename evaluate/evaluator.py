@@ -174,8 +174,8 @@ def _twin_reading(caller: Caller, ann) -> tuple[str | None, float]:
     if caller.kind == "direct":
         return "rates", 0.0
     levels = caller.model.info.get("levels")
-    cumulative = getattr(caller.model, "coding", "rate") == "cumulative"
-    return ("levels", 0.0) if cumulative or not levels else ("rates", 0.5 / levels)
+    rates = caller.model.coding.clips and levels
+    return ("rates", 0.5 / levels) if rates else ("levels", 0.0)
 
 
 def _forward(

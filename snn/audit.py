@@ -7,7 +7,7 @@ from torch import fx, nn
 
 from ..graph import VARYING, Domain, Kind, classify
 from ..graph.operations import WEIGHT_LAYERS, function_name, module_of
-from ..neurons import Accumulate, Clock, Offset, Present, SpikingNeuron
+from ..neurons import NEURONS, Accumulate, Clock, Offset, Present, SpikingNeuron
 
 # Operations that hand spikes on as they are.
 _KEEPS_SPIKES = set(
@@ -94,7 +94,7 @@ class Report:
     @property
     def convergence(self) -> str:
         """In words: what the readout tends to."""
-        if self.info["neuron"] != "if":
+        if not NEURONS[self.info["neuron"]].coding.clips:
             return "reaches the QCFS network exactly, with the same frozen masks, after some steps"
         if self.info["attention"] == "per-step":
             if any(r.operation in ("softmax", "matmul", "layer norm") for r in self.rows):

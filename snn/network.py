@@ -12,7 +12,7 @@ from ..graph.image_size import check_image_size
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
 from .audit import Report, build_report
 from .executor import Executor
-from .readout import Readout, check_readout
+from .readout import Readout
 from .recorder import Recording
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class SpikingNetwork(nn.Module):
 
     Attributes:
         network: the graph, with its modules under the paths that they had in the original model.
+        coding: how its neurons code values (`neurons.Coding`).
         sites: {name: `Site`}, in the order of the data flow.
         masks: {name of the masked site: its mask module}.
         info: how it was made (neuron, attention, readout, mask, seed, levels, spike_values ...).
@@ -63,7 +64,7 @@ class SpikingNetwork(nn.Module):
         self.network = network
         self.info = info
         self.coding = NEURONS[info["neuron"]].coding
-        check_readout(info["readout"], self.coding)
+        self.coding.check_readout(info["readout"])
         self.clock = Clock()
         self.executor = Executor(network)
         self.sites: dict[str, Site] = {}

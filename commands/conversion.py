@@ -151,7 +151,7 @@ def convert(run, settings: Settings, arguments, device):
         calibration=calibration,
         **extra,
     ).to(device)
-    snn.info["timesteps"] = settings.timesteps
+    snn.info.timesteps = settings.timesteps
     return snn
 
 

@@ -9,8 +9,8 @@ from ..graph.copying import copy_model
 from ..graph.image_size import guard_image_size
 from ..graph.number_check import check_numbers
 from ..neurons import NEURONS, QCFS
-from ..neurons.coding import ATTENTIONS
-from ..neurons.mask import check_ratio, check_scaling
+from ..neurons.mask import check_ratio
+from ..snn.info import ConversionInfo, check_choices
 from ..snn.network import SpikingNetwork
 from .analysis import check_convertible, check_model
 from .calibration import Calibration
@@ -148,18 +148,7 @@ def convert_model(
         UnconvertibleError: lists every operation that cannot be converted.
         ValueError: impossible values or combinations.
     """
-    if neuron not in NEURONS:
-        raise ValueError(f"neuron {neuron!r} is unknown; known: {', '.join(NEURONS)}")
-    if attention not in ATTENTIONS:
-        raise ValueError(f"attention {attention!r} is unknown; known: {', '.join(ATTENTIONS)}")
-    coding = NEURONS[neuron].coding
-    if attention not in coding.attentions:
-        raise ValueError(
-            f"attention {attention!r} is for neuron 'if'; neuron {neuron!r} is read by "
-            "running sums: use attention='accumulated'"
-        )
-    coding.check_readout(readout)
-    check_scaling(mask_scaling)
+    check_choices(neuron, attention, readout, mask_scaling)
     ratio = None if mask is None else check_ratio(mask)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError(f"seed {seed!r} must be a whole number")
@@ -199,19 +188,19 @@ def convert_model(
     )
     _keep_image_shape(gm)
     gm.requires_grad_(False).eval()
-    info = {
-        "neuron": neuron,
-        "attention": attention,
-        "readout": readout,
-        "mask": ratio,
-        "mask_scaling": mask_scaling,
-        "mask_sites": masked,
-        "trained_mask": trained,
-        "seed": int(seed),
-        "levels": all_levels[-1],
-        "spike_values": _spike_values(gm),
-        "timesteps": None,
-    }
+    info = ConversionInfo(
+        neuron=neuron,
+        attention=attention,
+        readout=readout,
+        mask=ratio,
+        mask_scaling=mask_scaling,
+        mask_sites=masked,
+        trained_mask=trained,
+        seed=int(seed),
+        levels=all_levels[-1],
+        spike_values=_spike_values(gm),
+        timesteps=None,
+    )
     network = SpikingNetwork(gm, info).eval()
     if fit is not None:
         fit.fit_bias(network)

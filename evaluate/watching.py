@@ -152,10 +152,10 @@ def watch_converted(caller: Caller, images: Tensor, first_index: int, map_site: 
             f"no layer is called {map_site!r}; layers: {', '.join(list(model.sites)[-10:])}"
         )
     batch = len(images)
-    steps = caller.timesteps or model.info.get("timesteps")
+    steps = caller.timesteps or model.info.timesteps
     if not steps:
         raise ValueError("timesteps is missing: give the number T of steps to watch")
-    window = model.coding.window(model.info["readout"], steps)
+    window = model.coding.window(model.info.readout, steps)
     watcher = _Watcher(model, batch, window)
     with model.observe(watcher):
         model(images, timesteps=1, first_index=first_index)  # what shapes there are

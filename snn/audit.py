@@ -159,13 +159,11 @@ def build_report(network, image_shape: tuple[int, ...] | None) -> Report:
     spikes = carries_spikes(gm)
     rows = []
     for node in gm.graph.nodes:
-        row = _row(gm, node, spikes, SPIKES[network.info["neuron"]], counts)
+        row = _row(gm, node, spikes, SPIKES[network.info.neuron], counts)
         if row is not None:
             rows.append(row)
     info = {**network.info, "sites": len(network.sites)}
-    return Report(
-        rows, info, counted=bool(counts), calibration=network.info.get("calibration_text")
-    )
+    return Report(rows, info, counted=bool(counts), calibration=network.info.calibration_text)
 
 
 def _row(gm, node, spikes, spike_name: str, counts: dict) -> Row | None:

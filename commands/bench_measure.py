@@ -49,7 +49,7 @@ def measure(arguments, device) -> dict:
         "model": name,
         "neuron": arguments.neuron,
         "attention": arguments.attention,
-        "mask": snn.info["mask"],
+        "mask": snn.info.mask,
         "batch_size": len(images),
         "image": list(images.shape[1:]),
         "chunk": arguments.chunk,

@@ -9,8 +9,8 @@ from ..graph.copying import copy_model
 from ..graph.image_size import guard_image_size
 from ..graph.number_check import check_numbers
 from ..neurons import NEURONS, QCFS
-from ..neurons.mask import check_ratio, check_scaling
-from ..snn import check_readout
+from ..neurons.mask import check_ratio
+from ..snn.info import ConversionInfo, check_choices
 from ..snn.network import SpikingNetwork
 from .analysis import check_convertible, check_model
 from .calibration import Calibration
@@ -25,8 +25,6 @@ from .passes.masks import (
 )
 from .passes.sites import qcfs_to_clipped, relus_to_qcfs
 from .pipeline import conversion_passes, run_passes
-
-ATTENTIONS = ("accumulated", "per-step")
 
 
 def insert_qcfs(
@@ -150,18 +148,7 @@ def convert_model(
         UnconvertibleError: lists every operation that cannot be converted.
         ValueError: impossible values or combinations.
     """
-    if neuron not in NEURONS:
-        raise ValueError(f"neuron {neuron!r} is unknown; known: {', '.join(NEURONS)}")
-    if attention not in ATTENTIONS:
-        raise ValueError(f"attention {attention!r} is unknown; known: {', '.join(ATTENTIONS)}")
-    coding = NEURONS[neuron].coding
-    if attention == "per-step" and coding != "rate":
-        raise ValueError(
-            f"attention 'per-step' is for neuron 'if'; neuron {neuron!r} is read by "
-            "running sums: use attention='accumulated'"
-        )
-    check_readout(readout, coding)
-    check_scaling(mask_scaling)
+    check_choices(neuron, attention, readout, mask_scaling)
     ratio = None if mask is None else check_ratio(mask)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError(f"seed {seed!r} must be a whole number")
@@ -197,25 +184,23 @@ def convert_model(
     all_levels = sorted({m.levels for m in gm.modules() if isinstance(m, QCFS)})
     run_passes(
         gm,
-        conversion_passes(
-            neuron, coding, attention == "per-step", mask_scaling, seed, gm.meta["leaves"]
-        ),
+        conversion_passes(neuron, attention == "per-step", mask_scaling, seed, gm.meta["leaves"]),
     )
     _keep_image_shape(gm)
     gm.requires_grad_(False).eval()
-    info = {
-        "neuron": neuron,
-        "attention": attention,
-        "readout": readout,
-        "mask": ratio,
-        "mask_scaling": mask_scaling,
-        "mask_sites": masked,
-        "trained_mask": trained,
-        "seed": int(seed),
-        "levels": all_levels[-1],
-        "spike_values": _spike_values(gm),
-        "timesteps": None,
-    }
+    info = ConversionInfo(
+        neuron=neuron,
+        attention=attention,
+        readout=readout,
+        mask=ratio,
+        mask_scaling=mask_scaling,
+        mask_sites=masked,
+        trained_mask=trained,
+        seed=int(seed),
+        levels=all_levels[-1],
+        spike_values=_spike_values(gm),
+        timesteps=None,
+    )
     network = SpikingNetwork(gm, info).eval()
     if fit is not None:
         fit.fit_bias(network)
@@ -259,7 +244,7 @@ def _check_quantised(levels, calibration, neuron: str) -> None:
             f"levels={levels} was given for a network that has QCFS sites, which keep "
             "the levels that they were trained with; leave levels out"
         )
-    if calibration is not None and neuron != "if":
+    if calibration is not None and "thresholds" not in NEURONS[neuron].coding.calibrations:
         raise ValueError(
             f"neuron {neuron!r} is exact on a QCFS network without calibration; leave "
             "calibration out, or use neuron='if'"

@@ -10,6 +10,7 @@ from ..graph import VARYING
 from ..graph.surgery import calls
 from ..neurons import ChannelAffine, SpikingNeuron
 from ..ops import Kind, module_of, operation_of
+from ..snn.info import Fitted
 
 log = logging.getLogger(__name__)
 
@@ -78,30 +79,31 @@ class Calibration:
                 network.sites[name].neuron.step_bias = table
                 size += table.numel()
         fitted = sum(site.threshold.numel() for site in network.sites.values())
-        network.info["calibration"] = {
-            "method": self.method,
-            "images": self.seen,
-            "steps": self.steps if sites else None,
-            "bias_images": len(self.images) if sites else 0,
-            "bias_sites": sites,
-            "threshold_parameters": fitted,
-            "bias_parameters": size,
-        }
-        network.info["calibration_text"] = self._text(network.info["calibration"], streams)
-        log.info(network.info["calibration_text"])
+        info = network.info
+        info.calibration = Fitted(
+            method=self.method,
+            images=self.seen,
+            steps=self.steps if sites else None,
+            bias_images=len(self.images) if sites else 0,
+            bias_sites=sites,
+            threshold_parameters=fitted,
+            bias_parameters=size,
+        )
+        info.calibration_text = self._text(info.calibration, streams)
+        log.info(info.calibration_text)
 
-    def _text(self, made: dict, streams: bool) -> str:
+    def _text(self, made: Fitted, streams: bool) -> str:
         text = (
-            f"calibrated on {made['images']} images: {made['threshold_parameters']} thresholds, "
+            f"calibrated on {made.images} images: {made.threshold_parameters} thresholds, "
             "none above the trained one"
         )
-        if not made["bias_parameters"]:
+        if not made.bias_parameters:
             return text
         why = "" if streams else " (every one: no site reads a sum of spike streams)"
         return (
-            f"{text}; step-wise bias for {made['steps']} steps at {len(made['bias_sites'])} sites{why}, "
-            f"{made['bias_parameters']} values from {made['bias_images']} images, which replaces the "
-            f"constant bias there and ends after step {made['steps']}; weight layers still see {{0,s}}"
+            f"{text}; step-wise bias for {made.steps} steps at {len(made.bias_sites)} sites{why}, "
+            f"{made.bias_parameters} values from {made.bias_images} images, which replaces the "
+            f"constant bias there and ends after step {made.steps}; weight layers still see {{0,s}}"
         )
 
 

@@ -34,14 +34,13 @@ def describe(model, kind: str, timesteps: int | None, totals: Totals | None) -> 
     out["calibration"] = out["calibration_parameters"] = out["mask_scaling"] = None
     if kind == "converted":
         info = model.info
-        for key in ("neuron", "spike_values", "attention", "readout", "mask"):
-            out.put(key, info.get(key), "the conversion does not say")
-        out["seed"], out["levels"] = info.get("seed"), info.get("levels")
-        fitted = info.get("calibration") or {}
-        out["calibration"], out["mask_scaling"] = fitted.get("method"), info.get("mask_scaling")
+        same = ("neuron", "spike_values", "attention", "readout", "mask", "seed", "levels")
+        out.update({key: getattr(info, key) for key in (*same, "mask_scaling")})
+        fitted = info.calibration
+        out["calibration"] = fitted.method if fitted else None
         out["calibration_parameters"] = {
-            "thresholds": fitted.get("threshold_parameters", 0),
-            "step_bias": fitted.get("bias_parameters", 0),
+            "thresholds": fitted.threshold_parameters if fitted else 0,
+            "step_bias": fitted.bias_parameters if fitted else 0,
         }
         return out
     masks = sorted(

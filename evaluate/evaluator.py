@@ -155,7 +155,7 @@ def _first_batch(
     if caller.kind == "ann":
         result.random = random_masks(caller.model)
     if check:
-        masked = caller.converted and bool(caller.model.info.get("mask"))
+        masked = caller.converted and caller.model.info.mask > 0
         result.independent = find_dependence(caller, images, first, masked)
     if not count:
         return
@@ -173,9 +173,8 @@ def _twin_reading(caller: Caller, ann) -> tuple[str | None, float]:
         return None, 0.0
     if caller.kind == "direct":
         return "rates", 0.0
-    levels = caller.model.info.get("levels")
-    cumulative = getattr(caller.model, "coding", "rate") == "cumulative"
-    return ("levels", 0.0) if cumulative or not levels else ("rates", 0.5 / levels)
+    levels = caller.model.info.levels
+    return ("rates", 0.5 / levels) if caller.model.coding.clips else ("levels", 0.0)
 
 
 def _forward(

@@ -69,7 +69,7 @@ class SeededMask(Timed, nn.Module):
         site: name of the activation site whose spikes are masked.
         ratio, scaling: as in `SpikeMask`.
         seed: names the whole set of masks.
-        frozen: one mask an image for all steps (cumulative coding), else a fresh one each step.
+        frozen: one mask per image for all steps (cumulative coding), else a fresh one each step.
     """
 
     def __init__(self, site: str, ratio: float, scaling: str, seed: int, frozen: bool):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .clock import Timed
+from .coding import CUMULATIVE, RATE, Coding
 from .qcfs import TIE, broadcast_threshold, quantise
 
 
@@ -25,7 +26,7 @@ class SpikingNeuron(Timed, nn.Module):
     """
 
     kind: str
-    coding: str  # "rate": the mean over time counts; "cumulative": the sum does
+    coding: Coding
 
     def __init__(self, threshold: Tensor, levels: int, axis: int = 1):
         super().__init__()
@@ -94,7 +95,7 @@ class IF(SpikingNeuron):
     """
 
     kind = "if"
-    coding = "rate"
+    coding = RATE
 
     def __init__(
         self, threshold: Tensor, levels: int, axis: int = 1, step_bias: Tensor | None = None
@@ -162,7 +163,7 @@ class _CumulativeNeuron(SpikingNeuron):
     starts at half a level and a tracer in [0, L] (K. You et al., "SpikeZIP-TF", ICML 2024).
     """
 
-    coding = "cumulative"
+    coding = CUMULATIVE
 
     @property
     def unit(self) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import fx, nn
 
 from ..graph import VARYING, Domain
-from ..neurons import Accumulate, Clock, Offset, Present, SpikingNeuron
+from ..neurons import NEURONS, Accumulate, Clock, Offset, Present, SpikingNeuron
 from ..ops import WEIGHT_LAYERS, Kind, module_of, operation_of
 
 
@@ -75,7 +75,7 @@ class Report:
     @property
     def convergence(self) -> str:
         """In words: what the readout tends to."""
-        if self.info["neuron"] != "if":
+        if not NEURONS[self.info["neuron"]].coding.clips:
             return "reaches the QCFS network exactly, with the same frozen masks, after some steps"
         if self.info["attention"] == "per-step":
             if any(r.operation in ("softmax", "matmul", "layer norm") for r in self.rows):
@@ -135,13 +135,11 @@ def build_report(network, image_shape: tuple[int, ...] | None) -> Report:
     spikes = carries_spikes(gm)
     rows = []
     for node in gm.graph.nodes:
-        row = _row(gm, node, spikes, SPIKES[network.info["neuron"]], counts)
+        row = _row(gm, node, spikes, SPIKES[network.info.neuron], counts)
         if row is not None:
             rows.append(row)
     info = {**network.info, "sites": len(network.sites)}
-    return Report(
-        rows, info, counted=bool(counts), calibration=network.info.get("calibration_text")
-    )
+    return Report(rows, info, counted=bool(counts), calibration=network.info.calibration_text)
 
 
 def _row(gm, node, spikes, spike_name: str, counts: dict) -> Row | None:

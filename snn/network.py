@@ -12,7 +12,8 @@ from ..graph.image_size import check_image_size
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
 from .audit import Report, build_report
 from .executor import Executor
-from .readout import Readout, check_readout
+from .info import ConversionInfo
+from .readout import Readout
 from .recorder import Recording
 
 log = logging.getLogger(__name__)
@@ -53,17 +54,17 @@ class SpikingNetwork(nn.Module):
 
     Attributes:
         network: the graph, with its modules under the paths that they had in the original model.
+        coding: how its neurons code values (`neurons.Coding`).
         sites: {name: `Site`}, in the order of the data flow.
         masks: {name of the masked site: its mask module}.
-        info: how it was made (neuron, attention, readout, mask, seed, levels, spike_values ...).
+        info: how it was made (`ConversionInfo`).
     """
 
-    def __init__(self, network: fx.GraphModule, info: dict):
+    def __init__(self, network: fx.GraphModule, info: ConversionInfo):
         super().__init__()
         self.network = network
         self.info = info
-        self.coding = NEURONS[info["neuron"]].coding
-        check_readout(info["readout"], self.coding)
+        self.coding = NEURONS[info.neuron].coding
         self.clock = Clock()
         self.executor = Executor(network)
         self.sites: dict[str, Site] = {}
@@ -108,7 +109,7 @@ class SpikingNetwork(nn.Module):
         self._check_images(images)
         chunk = None if chunk is None else self._whole("chunk", chunk)
         running = self.executor.output.meta["domain"] is Domain.RUNNING
-        collected = Readout(self.coding, running, readout or self.info["readout"])
+        collected = Readout(self.coding, running, readout or self.info.readout)
         self.reset()
         for recording in self._recordings:
             recording.begin()
@@ -190,7 +191,7 @@ class SpikingNetwork(nn.Module):
     @property
     def layer_errors(self) -> list[dict] | None:
         """The layer-error table of the conversion, if one was made (`convert.layer_error`)."""
-        return self.info.get("layer_errors")
+        return self.info.layer_errors
 
     def save(self, folder, leaf_modules: bool = False, **made) -> None:
         """Write snn.safetensors and conversion.json into a folder (see `convert.saved`).
@@ -205,21 +206,21 @@ class SpikingNetwork(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(
-            f"{k}={self.info[k]!r}" for k in ("neuron", "attention", "readout", "mask")
+            f"{k}={getattr(self.info, k)!r}" for k in ("neuron", "attention", "readout", "mask")
         )
 
     # -- checks ------------------------------------------------------------------------------
 
     def _steps(self, timesteps) -> int:
         if timesteps is None:
-            timesteps = self.info.get("timesteps")
+            timesteps = self.info.timesteps
             if timesteps is None:
                 raise ValueError(
                     "timesteps is missing: give the number T of steps to simulate, "
                     "e.g. timesteps=32"
                 )
         steps = self._whole("timesteps", timesteps)
-        fitted = (self.info.get("calibration") or {}).get("steps")
+        fitted = self.info.calibration.steps if self.info.calibration else None
         if fitted is not None and steps > fitted and not self._told_of_the_end:
             self._told_of_the_end = True
             log.warning(

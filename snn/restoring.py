@@ -7,6 +7,7 @@ from torch import fx, nn
 
 from ..graph import Domain
 from .allowed import CLASS_HOMES, check_call, find_function
+from .info import ConversionInfo
 from .network import SpikingNetwork
 
 
@@ -71,7 +72,7 @@ def build(description: dict, tensors: dict, leaf_modules: dict) -> SpikingNetwor
         fixed_image_size=description["fixed_image_size"],
         leaves=frozenset(leaf_modules),
     )
-    return SpikingNetwork(gm, description["info"])
+    return SpikingNetwork(gm, ConversionInfo.from_dict(description["info"]))
 
 
 def _place(root: nn.Module, path: str, value, buffer: bool = False) -> None:

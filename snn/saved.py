@@ -39,7 +39,7 @@ def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False
     gm = network.network
     description = {
         "schema": SCHEMA,
-        "info": plain(network.info),
+        "info": plain(network.info.as_dict()),
         "made": plain(made),
         "graph": [write_node(gm, node) for node in gm.graph.nodes],
         "modules": write_modules(network, leaf_modules),

@@ -15,18 +15,18 @@ from torch import fx, nn
 from ...graph.domains import VARYING, Domain
 from ...graph.nodes import takes_one_of_several
 from ...graph.surgery import add_buffer, add_module, finish
-from ...neurons import Accumulate, ChannelAffine, Offset, Present
+from ...neurons import Accumulate, ChannelAffine, Coding, Offset, Present
 from ...ops import Kind, Operation, module_of, operation_of
 
 # What acts on the spikes of one step in networks as published for MST, by kind of cost.
 _PER_STEP = ("softmax", "normalisation")
 
 
-def assign_domains(gm: fx.GraphModule, coding: str, per_step_attention: bool, leaves=()) -> int:
+def assign_domains(gm: fx.GraphModule, coding: Coding, per_step_attention: bool, leaves=()) -> int:
     """Set `node.meta["domain"]` everywhere and insert Accumulate, Present and Offset modules.
 
     Args:
-        coding: "rate" or "cumulative".
+        coding: of the neurons.
         per_step_attention: softmax, products and norms act on the spikes of one step, as published
             for MST; the mean of their results is not their result on the means.
         leaves: names of the user's leaf modules.
@@ -111,7 +111,7 @@ class _Assignment:
             return False
         if row.name == "set_part" and not _has_no_offset(node.args[2]):
             return False
-        if self.coding == "cumulative" and any(
+        if self.coding.acts_once and any(
             n.meta["domain"] is Domain.PARAMETER for n in node.all_input_nodes
         ):
             return row.kind is Kind.ADDITIVE
@@ -146,7 +146,7 @@ class _Assignment:
                 node.replace_input_with(source, offset)
             else:
                 node.replace_input_with(source, self.coerce(source, Domain.STREAM))
-        if self.coding == "cumulative":
+        if self.coding.acts_once:
             self.offset_once(node, kind, offset)
 
     def offset_once(self, node: fx.Node, kind: Kind, offset: fx.Node | None) -> None:
@@ -219,10 +219,10 @@ class _Assignment:
         key = (source, domain)
         if key not in self.made:
             if have is Domain.CONSTANT:
-                once = self.coding == "cumulative" and domain is Domain.STREAM
+                once = self.coding.acts_once and domain is Domain.STREAM
                 module, label = Present(once), "once" if once else "each_step"
             else:
-                module, label = Accumulate(self.coding), "running"
+                module, label = Accumulate(self.coding.name), "running"
             name = add_module(self.gm, f"{label}.{source.name}", module)
             with self.gm.graph.inserting_after(source):
                 self.made[key] = self.new(self.gm.graph.call_module(name, (source,)), domain)

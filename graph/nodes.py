@@ -4,7 +4,7 @@ import operator
 
 from torch import fx, nn
 
-from ..ops import UNKNOWN, module_of, operation_of
+from ..ops import module_of, operation_of
 from .capture.tracing_errors import module_path
 
 
@@ -27,18 +27,21 @@ def words_of(gm: nn.Module, node: fx.Node) -> str:
     return f"{name or node.target}()"
 
 
+def gives_several(gm: nn.Module, node: fx.Node) -> bool:
+    """Whether a node gives a tuple, list or dictionary of tensors."""
+    if "shape" in node.meta or node.op in ("placeholder", "get_attr"):
+        return False
+    if node.target is operator.getitem:
+        return isinstance(node.args[1], slice) and gives_several(gm, node.args[0])
+    with_indices = getattr(module_of(gm, node), "return_indices", False)
+    leaf = node.op == "call_module" and node.target in gm.meta.get("leaves", ())
+    return with_indices or leaf or operation_of(gm, node).several
+
+
 def takes_one_of_several(gm: nn.Module, node: fx.Node) -> bool:
-    """Whether a node takes one value out of a tuple, list or dictionary that another one gives."""
+    """Whether a node takes one or more out of several values that another one gives."""
     if node.target not in (operator.getitem, getattr) or not isinstance(node.args[0], fx.Node):
         return False
-    source, key = node.args
-    if "shape" in source.meta or source.op in ("placeholder", "get_attr"):
-        return False
-    if isinstance(key, str) and node.target is operator.getitem:
-        return True
-    if takes_one_of_several(gm, source):  # of a nested one
-        return isinstance(key, int) and source.meta.get("nested", False)
-    row = operation_of(gm, source)
-    pool = getattr(module_of(gm, source), "return_indices", False)
-    leaf = source.op == "call_module" and source.target in gm.meta.get("leaves", ())
-    return isinstance(key, (int, str)) and (row.several or leaf or pool) and row is not UNKNOWN
+    if isinstance(node.args[1], str) and node.target is operator.getitem:
+        return True  # of a dictionary
+    return gives_several(gm, node.args[0])

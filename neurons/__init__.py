@@ -2,12 +2,13 @@
 
 from .clock import Clock, Timed
 from .mask import SeededMask, SpikeMask
-from .qcfs import QCFS, ClippedReLU, broadcast_threshold, quantise
+from .qcfs import MOST_LEVELS, QCFS, ClippedReLU, broadcast_threshold, quantise
 from .spiking import IF, NEURONS, STBIF, Multi, SpikingNeuron
 from .timed import Accumulate, ChannelAffine, Offset, Present
 
 __all__ = [
     "IF",
+    "MOST_LEVELS",
     "NEURONS",
     "QCFS",
     "STBIF",

@@ -26,6 +26,7 @@ FLOORS = {
     "data": 0,
     "configs": 0,
     "distributed": 0,
+    "support": -1,  # below everything
 }
 SIDEWAYS = {("graph", "neurons")}  # one way only: the tracer knows the units that it must not enter
 LIBRARY = [folder for folder in FLOORS if folder != "tools"]

@@ -79,7 +79,7 @@ def _holds(content: dict, key: str) -> bool:
 def _fault(name, value) -> str | None:
     """What is wrong with one entry, or None."""
     if not isinstance(name, str):
-        return f"its key {str(name)[:40]} is no name"
+        return f"its key {str(getattr(name, 'text', name))[:80]} is no name"
     shown = repr(name[:80])
     if not isinstance(value, Tensor):
         return f"{shown} is no tensor but {_described(value)}"

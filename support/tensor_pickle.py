@@ -153,8 +153,8 @@ def _set(target, items: list) -> None:
         raise ValueError(f"it puts entries into a {type(target).__name__}")
     for key, value in zip(items[::2], items[1::2], strict=True):
         plain = key is None or isinstance(key, (str, bool)) or type(key) is int and abs(key) < 2**60
-        if not plain:  # as text, which nobody can make collide
-            key = f"{type(key).__name__} {reprlib.repr(key)}"
+        if not plain:  # other keys can be made to collide
+            key = Name(f"{type(key).__name__} {reprlib.repr(key)}")
         target[key] = value
 
 

@@ -17,9 +17,8 @@ _SMALL = 2**26  # bytes of constants that any network may have
 
 
 def _whole(least: int, most: int):
-    return (
-        lambda v: type(v) is int and least <= v <= most
-    ), f"a whole number from {least} to {most:,}"
+    condition = f"a whole number from {least} to {most:,}"
+    return (lambda value: type(value) is int and least <= value <= most), condition
 
 
 _BUILD = {  # what each entry of `build` must be
@@ -92,9 +91,8 @@ def check_build(build: dict, state: dict[str, Tensor]) -> None:
                 **build["overrides"],
             )
     except (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise ValueError(
-            f"its build makes no network ({str(error).splitlines()[0][:120]})"
-        ) from error
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"its build makes no network ({reason})") from error
     bytes_given = sum(tensor.nbytes for tensor in state.values())
     if sum(buffer.nbytes for buffer in empty.buffers()) > 4 * bytes_given + _SMALL:
         raise ValueError("its build makes a network of endless constants")

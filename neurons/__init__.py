@@ -3,7 +3,7 @@
 from .clock import Clock, Timed
 from .coding import CODINGS, CUMULATIVE, RATE, READOUTS, Coding, Window
 from .mask import SeededMask, SpikeMask
-from .qcfs import QCFS, ClippedReLU, broadcast_threshold, quantise
+from .qcfs import MOST_LEVELS, QCFS, ClippedReLU, broadcast_threshold, quantise
 from .spiking import IF, NEURONS, STBIF, Multi, SpikingNeuron
 from .timed import Accumulate, ChannelAffine, Offset, Present
 
@@ -11,6 +11,7 @@ __all__ = [
     "CODINGS",
     "CUMULATIVE",
     "IF",
+    "MOST_LEVELS",
     "NEURONS",
     "QCFS",
     "RATE",

@@ -7,6 +7,9 @@ Spiking Neural Networks", ICLR 2022, equation 15 (clip, floor, shift of one half
 import torch
 from torch import Tensor, nn
 
+from ..support.whole_numbers import whole_number
+
+MOST_LEVELS = 2**24  # float32 holds no more whole numbers
 TIE = 1e-9  # of a level; accumulated rounding stays below 1e-10 up to 65,536 levels
 
 
@@ -120,9 +123,7 @@ class QCFS(nn.Module):
 
     def __init__(self, levels: int = 16, threshold=2.0, axis: int = 1):
         super().__init__()
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-            raise ValueError(f"levels {levels!r} must be a whole number of at least 1, e.g. 16")
-        self.levels = int(levels)
+        self.levels = whole_number("levels", levels, most=MOST_LEVELS, hint=", e.g. 16")
         self.axis = axis
         self.clip_share = 0.0
         # Registered past the property below, which gives the value in its bounds.

@@ -2,8 +2,8 @@
 
 from .accuracy import classification_accuracy
 from .atomic import CannotWriteError, new_files, new_folder, write_file
-from .checkpoints import load_checkpoint, read_torch_file, save_checkpoint
-from .initial_weights import load_initial_weights, read_state_dict
+from .checkpoints import load_checkpoint, save_checkpoint
+from .initial_weights import load_initial_weights
 from .loop import train_classifier
 from .metrics_log import MetricsLog, read_metrics
 from .network import build_network, restore_network, set_clip_share
@@ -46,8 +46,6 @@ __all__ = [
     "new_folder",
     "point_latest",
     "read_metrics",
-    "read_state_dict",
-    "read_torch_file",
     "require_nvidia_apex",
     "restore_network",
     "set_clip_share",

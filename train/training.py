@@ -105,12 +105,18 @@ class Training:
                 "this checkpoint holds weights without an optimizer, so no training "
                 "can go on from it; start a new one with --init PATH"
             )
-        self.model.load_state_dict(state["model"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["model_ema"] or state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["model_ema"] or state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if state["scaler"]:
+                self.scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"this checkpoint does not fit the recipe's network and optimizer ({error}), so no "
+                "training can go on from it; start a new one with --init PATH"
+            ) from error
         self.epoch = state["epoch"]
 
     def run_epoch(self) -> dict:

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from spikeswap.models import create_model
 from spikeswap.train import load_checkpoint, save_checkpoint
+
+BUILD = {"model": "resnet20", "num_classes": 10, "img_size": 16, "in_chans": 3, "overrides": {}}
+STATE = create_model("resnet20", img_size=16).state_dict()
 
 
 def content(value=1.0):
     return {
-        "model": OrderedDict(weight=torch.full((300,), value)),
-        "build": {"model": "m"},
+        "model": OrderedDict({**STATE, "fc.bias": torch.full((10,), value)}),
+        "build": {**BUILD, "levels": None, "threshold": None, "mask": 0.0},
         "config": {"TRAIN": {"EPOCHS": 3}},
         "epoch": 2,
         "optimizer": {"betas": (0.9, 0.999)},
@@ -27,7 +31,8 @@ def test_readable_with_weights_only_and_equal(tmp_path):
     raw = torch.load(path, weights_only=True)
     assert raw["epoch"] == 2 and type(raw["best"]["top1"]) is float
     assert type(raw["model"]) is dict
-    assert torch.equal(load_checkpoint(path)["model"]["weight"], torch.ones(300))
+    found = load_checkpoint(path)["model"]
+    assert torch.equal(found["fc.bias"], torch.ones(10)) and found.keys() == STATE.keys()
     assert os.listdir(path.parent) == ["last.pt"]
 
 
@@ -48,7 +53,7 @@ def test_the_old_file_survives_a_full_disk(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"cannot write .*last\.pt: No space left.*free some space"):
         save_checkpoint(path, content(2.0))
     monkeypatch.undo()
-    assert float(load_checkpoint(path)["model"]["weight"][0]) == 1.0
+    assert float(load_checkpoint(path)["model"]["fc.bias"][0]) == 1.0
     assert os.listdir(tmp_path) == ["last.pt"]
 
 
@@ -102,7 +107,7 @@ def newer(path):
         (empty, "is empty"),
         (gone, "there is no checkpoint"),
         (foreign, "--weights PATH --cfg NAME"),
-        (code, "no readable checkpoint"),
+        (code, "is not a checkpoint of tools"),
         (lacking, "lacks build"),
         (newer, "schema 99"),
     ],

@@ -80,6 +80,8 @@ class SeededMask(Timed, nn.Module):
         self.seed = int(seed)
         self.frozen = frozen
 
+    expectation = SpikeMask.expectation
+
     def keep(self, steps: range, images: range, count: int, device="cpu") -> Tensor:
         """Which elements stay: bool [steps, images, count]. Steps count from 0."""
         name = hashlib.sha256(f"{self.seed}/{self.site}".encode()).digest()

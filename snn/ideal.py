@@ -1,0 +1,98 @@
+"""Ideal neurons: a spiking network without the error that spikes make, to prove the rest of it.
+
+What is left of a difference to the original network then comes from time domains, operands, offsets
+and masks. With one step and `quantised` the network is its own QCFS twin.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import operator
+
+import torch
+from torch import Tensor
+
+from ..neurons import SeededMask, SpikingNeuron, quantise
+from ..neurons.qcfs import broadcast_threshold
+
+
+class _Ideal:
+    """Stands in for a neuron's `forward`: reads and gives a chunk [K * B, ...]."""
+
+    def __init__(self, neuron: SpikingNeuron, quantised: bool, uneven: torch.Generator | None):
+        self.neuron, self.quantised, self.uneven = neuron, quantised, uneven
+
+    def __call__(self, x: Tensor) -> Tensor:
+        clock = self.neuron.clock
+        chunk = clock.split(x)
+        sent = torch.empty_like(chunk)
+        if clock.start == 0:
+            self.read, self.sent = torch.zeros_like(chunk[0]), torch.zeros_like(chunk[0])
+        for k in range(clock.steps):
+            sent[k] = self.target(chunk[k], clock.start + k + 1) - self.sent
+            self.sent = self.sent + sent[k]
+        return sent.view(x.shape)
+
+    def target(self, x: Tensor, t: int) -> Tensor:
+        """What must have been sent after step t, given what is read in it, both [B, ...]."""
+        height = broadcast_threshold(self.neuron.threshold, self.neuron.axis, x.dim()).to(x)
+        steps = t if self.neuron.coding == "rate" else 1
+        if self.neuron.running_input:
+            value = x
+        else:
+            self.read = self.read + x
+            value = self.read / steps
+        if self.uneven is not None and t == 1:
+            random = torch.rand(x.shape, generator=self.uneven, dtype=torch.double)
+            return random.to(x) * height
+        if not self.quantised:
+            return torch.minimum(value.clamp(min=0), height) * steps
+        levels = self.neuron.levels
+        return quantise(value, height, levels) * (height / levels) * steps
+
+
+@contextlib.contextmanager
+def ideal_neurons(network, quantised: bool, masks: str = "frozen", uneven: bool = False):
+    """Context manager; inside it every neuron of a `SpikingNetwork` is ideal.
+
+    An ideal neuron sends in each step what is still missing to its target: after step t that is
+    t * f(mean of what it read in steps 1..t) for rate coding, f(their sum) for cumulative coding. A
+    step-wise bias is left out. Recordings, observers, clock and what the network has measured are
+    set aside meanwhile.
+
+    Args:
+        quantised: f is QCFS, with threshold and levels of the site; else it is clip(x, 0, threshold).
+        masks: "frozen": masks that are the same in every step stay, the others act as their
+            expectation; "expectation": all act as their expectation.
+        uneven: in the first step a neuron sends anything between 0 and its threshold, at random, so
+            that a step and the running value differ: targets hold from the second step on.
+    """
+    assert masks in ("frozen", "expectation"), masks
+    generator = torch.Generator().manual_seed(0) if uneven else None
+    replaced = {}
+    for module in network.network.modules():
+        if isinstance(module, SpikingNeuron):
+            replaced[module] = _Ideal(module, quantised, generator)
+        elif isinstance(module, SeededMask) and not (masks == "frozen" and module.frozen):
+            replaced[module] = functools.partial(operator.mul, module.expectation)
+    with _set_aside(network):
+        try:
+            for module, forward in replaced.items():
+                module.forward = forward  # hides the method of its class
+            yield network
+        finally:
+            for module in replaced:
+                module.__dict__.pop("forward", None)
+
+
+@contextlib.contextmanager
+def _set_aside(network):
+    """Nothing that is simulated inside is seen by what watches the network outside."""
+    clock = dataclasses.replace(network.clock)
+    kept = network._recordings, network._largest, network.executor.observers
+    network._recordings, network._largest, network.executor.observers = [], dict(kept[1]), []
+    try:
+        yield
+    finally:
+        network._recordings, network._largest, network.executor.observers = kept
+        network.clock.__dict__.update(clock.__dict__)

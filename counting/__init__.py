@@ -5,8 +5,10 @@ from .contractions import CONTRACTIONS, Contraction, matrix_product
 from .counter import OperationCounter
 from .fanout import axis_fanout, conv_fanout
 from .ledger import Ledger, Row, Side, Site
+from .nodes import NodeCounter
 from .nonzero import count_nonzero, count_per_position
 from .other import OTHER
+from .report import Report, counted, describe
 from .settle import Operation, Totals, settle
 
 __all__ = [
@@ -15,8 +17,10 @@ __all__ = [
     "Alphabet",
     "Contraction",
     "Ledger",
+    "NodeCounter",
     "Operation",
     "OperationCounter",
+    "Report",
     "Row",
     "Side",
     "Site",
@@ -25,6 +29,8 @@ __all__ = [
     "conv_fanout",
     "count_nonzero",
     "count_per_position",
+    "counted",
+    "describe",
     "inspect",
     "matrix_product",
     "settle",

@@ -53,15 +53,24 @@ class Alphabet:
         """The same spikes times a factor that is not known."""
         return dataclasses.replace(self, scaled=True, unit=None)
 
-    def __str__(self) -> str:
+    @property
+    def words(self) -> str:
+        """Its kind alone."""
         if self.analog:
             return "analog"
+        if self.levels > 1:
+            return "multi-level spikes"
+        return "signed spikes" if self.signed else "spikes {0,s}"
+
+    def __str__(self) -> str:
         unit = "s" if self.scaled else "1"
+        if self.analog:
+            return self.words
         if self.levels <= 1:
             return f"signed spikes {{-{unit},0,{unit}}}" if self.signed else f"spikes {{0,{unit}}}"
         low = f"-{self.levels}" if self.signed else "0"
         times = " x s" if self.scaled else ""
-        return f"multi-level spikes {{{low}..{self.levels}}}{times}"
+        return f"{self.words} {{{low}..{self.levels}}}{times}"
 
 
 ANALOG = Alphabet(analog=True)

@@ -19,27 +19,24 @@ _SAMPLE = 2**14  # elements that are looked at of what one of our own neurons se
 
 
 class Bookkeeper:
-    """Writes entries; holds those of a converted network until their node is known by name.
+    """Writes the entries of all forward passes.
 
     Args:
-        spiking, twin, rate_threshold: see `OperationCounter`.
+        spiking, twin: see `OperationCounter`.
     """
 
-    def __init__(self, spiking: bool, twin: str | None, rate_threshold: float):
+    def __init__(self, spiking: bool, twin: str | None):
         self.spiking = spiking
         self.ledger = Ledger()
         self.run = 0
-        self.by_node = False
-        self._twin = Twin(twin, rate_threshold) if twin else None
-        self._pending: list[tuple] = []
+        self._twin = Twin(twin) if twin else None
         self._by_place: set[str] = set()
         self._turn = 0
         self._units: dict = {}  # of each neuron module, for one forward pass
 
-    def begin(self, run: int, by_node: bool) -> None:
-        """A forward pass begins; `by_node`: `end_node` will tell the names of its operations."""
-        self.run, self.by_node = run, by_node
-        self._pending = []
+    def begin(self, run: int) -> None:
+        """A forward pass begins."""
+        self.run = run
         self._units = {}
 
     def close(self, images: int, steps: int | None) -> None:
@@ -47,13 +44,19 @@ class Bookkeeper:
         self.ledger.images += images
         self.ledger.image_steps += images * (steps or 1)
         if self._twin:
-            self._twin.close(self.ledger, steps or 1)
+            self._twin.close(self.ledger)
 
-    def other(self, name: str, args, out: Tensor, share: int, kind: str | None = None) -> None:
+    def count(self, path: str, kind: str, operations: int) -> None:
+        """Elementary operations of a kind, at a module or node."""
+        self.ledger.other[path, kind] += operations
+
+    def other(
+        self, name: str, path: str, args, out: Tensor, share: int, kind: str | None = None
+    ) -> None:
         """An operation without synapses; `kind` overrules the table's."""
         if out.dtype == torch.bool or out.is_floating_point() or out.is_complex():
             listed, size = OTHER[name]
-            self.ledger.other[kind or listed] += size(args, out) // share
+            self.count(path, kind or listed, size(args, out) // share)
 
     def contract(
         self, name: str, path: str, c: Contraction, tags: list[Tag | None], share: int, once: bool
@@ -62,7 +65,7 @@ class Bookkeeper:
 
         Args:
             name: aten name.
-            path: of the module that it runs in.
+            path: of the module, or name of the node, that it runs in.
             tags: of its two operands.
             share: how often a constant input holds the same values.
             once: its inputs depend on the image alone.
@@ -97,12 +100,11 @@ class Bookkeeper:
         if row.left.candidate and row.right.candidate:
             row.pairs = pairs(c.left.tensor, c.right.tensor)
         if c.bias:
-            self.ledger.other["bias"] += c.bias // share
+            self.count(path, "bias", c.bias // share)
         key = (path, kind, *geometry)
-        if self.by_node:
-            self._pending.append((key, row, c, tags))
-        else:
-            self._enter(key, row, c, tags)
+        if self._twin and not row.image:
+            self._twin.add(key, row, c, tags)
+        self.ledger.add_row(key, row)
 
     def _side(self, operand: Operand, tag: Tag | None) -> Side:
         side = Side(connections=operand.connections, elements=operand.tensor.numel())
@@ -121,23 +123,6 @@ class Bookkeeper:
         side.nonzero = operand.nonzero(tag)
         return side
 
-    def _enter(self, key, row: Row, c: Contraction, tags, running: bool = False) -> None:
-        if self._twin and not row.image:
-            self._twin.add(key, row, c, tags, self.by_node, running)
-        self.ledger.add_row(key, row)
-
-    def end_node(self, name: str, running: bool = False) -> None:
-        """Name the operations since the last node; an empty name keeps the ones that they have."""
-        pending, self._pending = self._pending, []
-        for number, (key, row, c, tags) in enumerate(pending):
-            row.name = name or row.name
-            self._enter((name, number) if name else key, row, c, tags, running)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether operations wait for a name."""
-        return bool(self._pending)
-
     def neuron(self, name: str, module, tag: Tag | None, out: Tensor) -> Tag:
         """One call of a neuron layer; returns the tag of what it sent."""
         steps = steps_of(module, out) or (max(tag.steps, tag.copies) if tag else 0)
@@ -145,9 +130,9 @@ class Bookkeeper:
         site = Site(updates=out.numel())
         site.alphabet = self._count_spikes(name, module, site, new, out)
         self.ledger.add_site(name, site)
-        self.ledger.other["neuron charge"] += site.updates
-        self.ledger.other["neuron compare"] += site.updates
-        self.ledger.other["neuron reset"] += site.spikes
+        self.count(name, "neuron charge", site.updates)
+        self.count(name, "neuron compare", site.updates)
+        self.count(name, "neuron reset", site.spikes)
         return new
 
     def _count_spikes(self, name: str, module, site: Site, tag: Tag, out: Tensor) -> Alphabet:

@@ -55,22 +55,21 @@ class OperationCounter(TorchDispatchMode):
         model: any module, or any callable (then nothing is known about its neurons).
         spiking: whether spikes are looked for; an ANN's operations are all MACs.
         twin: how the quantised twin is counted: "activations" (the nonzero inputs as they are: for
-            an ANN), "rates" (neurons that fired within the run), "levels" (neurons whose sent
-            values do not cancel), or None.
-        rate_threshold: "rates": an activation of the twin is nonzero from this firing rate on.
+            an ANN), "rates" (neurons that fired within the run), or None.
 
     Attributes:
         seconds: time spent counting so far.
     """
 
-    def __init__(self, model, spiking: bool, twin: str | None = None, rate_threshold: float = 0.0):
+    def __init__(self, model, spiking: bool, twin: str | None = None):
         super().__init__()
         self.model, self.spiking = model, spiking
         self.seconds = 0.0
-        self._book = Bookkeeper(spiking, twin, rate_threshold)
+        self._book = Bookkeeper(spiking, twin)
         self._run = 0
         self._silent = 0
         self._entered = False
+        self._counted = False  # something, since this was last set
         self._path: list[tuple[str, bool]] = []
         self._names: dict = {}
         self._weights: dict[int, int] = {}
@@ -86,21 +85,22 @@ class OperationCounter(TorchDispatchMode):
     def attached(self) -> Iterator["OperationCounter"]:
         """Hooks on every module while the context lasts; they are gone afterwards."""
         handles = []
-        inner = "network." if hasattr(self.model, "observe") else ""
         try:
             if isinstance(self.model, nn.Module):
                 for number, tensor in enumerate((*self.model.parameters(), *self.model.buffers())):
                     self._weights[id(tensor)] = number + 1
-                for name, module in self.model.named_modules():
-                    name, what = name.removeprefix(inner), role(module)
-                    handles.append(module.register_forward_pre_hook(self._before(name, what)))
-                    handles.append(
-                        module.register_forward_hook(self._after(name, what), with_kwargs=True)
-                    )
+            for name, module in self._watched():
+                what = role(module)
+                handles.append(module.register_forward_pre_hook(self._before(name, what)))
+                handles.append(module.register_forward_hook(self._after(what), with_kwargs=True))
             yield self
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _watched(self) -> Iterator[tuple[str | None, nn.Module]]:
+        """Modules that get hooks, and what rows call them (None: as the module around them)."""
+        return self.model.named_modules() if isinstance(self.model, nn.Module) else iter(())
 
     @contextlib.contextmanager
     def forward(self, images: Tensor, steps: int | None = None) -> Iterator[Tensor]:
@@ -110,6 +110,14 @@ class OperationCounter(TorchDispatchMode):
             images: [B, C, H, W], or event frames [B, T, C, H, W].
             steps: time steps of the run, if known before.
         """
+        alias = self._begin(images, steps)
+        self._resume()
+        try:
+            yield alias
+        finally:
+            self._pause()
+
+    def _begin(self, images: Tensor, steps: int | None) -> Tensor:
         self._run += 1
         self._silent, self._path = 0, []
         self._seen: set[int] = set()
@@ -119,15 +127,8 @@ class OperationCounter(TorchDispatchMode):
         if images.dim() == 5:
             tag = Tag(Kind.EVENTS, self._run, steps=images.shape[1])
         set_tag(alias, tag)
-        observe = getattr(self.model, "observe", None)
-        self._book.begin(self._run, observe is not None)
-        with observe(self._node_done) if observe else contextlib.nullcontext():
-            self._resume()
-            try:
-                yield alias
-            finally:
-                self._pause()
-        self._book.end_node("")
+        self._book.begin(self._run)
+        return alias
 
     def close(self, images: int, steps: int | None) -> None:
         """End of a forward pass of so many images and time steps (None: an ANN)."""
@@ -180,7 +181,7 @@ class OperationCounter(TorchDispatchMode):
         if tag is None:
             return False
         if tag.kind is not Kind.ANALOG and (
-            self.spiking or tag.kind is not Kind.IMAGE or _tensors(args[1:])
+            self.spiking or tag.kind is not Kind.IMAGE or tensors_among(args[1:])
         ):
             return False  # in an ANN nothing is told by values, nor repeated over time
         set_tag(out, tag)
@@ -201,9 +202,9 @@ class OperationCounter(TorchDispatchMode):
         return get_tag(x, self._run)
 
     def _record(self, func, name, args, kwargs, out) -> None:
-        given = _tensors((*args, *kwargs.values()) if kwargs else args)
+        given = tensors_among((*args, *kwargs.values()) if kwargs else args)
         inputs = [(x, self._tag(x)) for x in given]
-        outs = _tensors(out if isinstance(out, (tuple, list)) else (out,))
+        outs = tensors_among(out if isinstance(out, (tuple, list)) else (out,))
         if not outs:
             return
         tag = (
@@ -216,15 +217,19 @@ class OperationCounter(TorchDispatchMode):
         constant = tag is not None and tag.kind is Kind.IMAGE and self.spiking
         if not (constant and tag.key in self._seen):
             share = tag.copies if constant else 1
+            path = self._path[-1][0] if self._path else ""
             if name in CONTRACTIONS:
-                path = self._path[-1][0] if self._path else ""
+                self._counted = True
                 for c in CONTRACTIONS[name](args, kwargs, outs[0]):
                     tags = [self._tag(side.argument) for side in (c.left, c.right)]
                     self._book.contract(name, path, c, tags, share, constant)
             elif name in OTHER and (tag is None or tag.kind is not Kind.WEIGHT):
+                self._counted = True
                 in_linear = name == "add" and bool(self._path) and self._path[-1][1]
-                self._book.other(name, args, outs[0], share, "bias" if in_linear else None)
+                kind = "bias" if in_linear else None
+                self._book.other(name, path, args, outs[0], share, kind)
             elif not self._names[func][1] and inputs and _holds_numbers(outs[0]):
+                self._counted = True
                 self.ledger.uncounted[name] += 1
             if constant:
                 self._seen.add(tag.key)
@@ -295,21 +300,21 @@ class OperationCounter(TorchDispatchMode):
 
     # ---- modules --------------------------------------------------------------------------------
 
-    def _before(self, name: str, what: Role | None):
+    def _before(self, name: str | None, what: Role | None):
         def hook(module, args):
-            self._path.append((name, isinstance(module, nn.Linear)))
+            outer = self._path[-1][0] if self._path else ""
+            self._path.append((outer if name is None else name, isinstance(module, nn.Linear)))
             if what is not None:
                 self._pause()
 
         return hook
 
-    def _after(self, name: str, what: Role | None):
+    def _after(self, what: Role | None):
         def hook(module, args, kwargs, out):
-            if self._path:
-                self._path.pop()
+            name = self._path.pop()[0] if self._path else ""
             if what is None or not self._silent or not self._run:
                 return
-            given = _tensors((*args, *kwargs.values()))
+            given = tensors_among((*args, *kwargs.values()))
             if self._silent == 1 and given and isinstance(out, Tensor):
                 start = time.perf_counter()  # still paused: our own work stays uncounted
                 self._whole(name, what, module, given[0], out)
@@ -332,50 +337,33 @@ class OperationCounter(TorchDispatchMode):
                 c = contraction_of(module, x, out)
                 weight = Tag(Kind.WEIGHT, self._run)
                 self._book.contract(c.kind, name, c, [tag, weight], share, constant)
-            elif what is not Role.PRESENT:
-                self.ledger.other[what.value] += out.numel() // share
+            else:
+                self._book.count(name, what.value, out.numel() // share)
         if constant:
             self._seen.add(key)
-        new = self._tag_behind(what, module, tag, key)
+        new = self._tag_after(what, tag, key)
         if new is not None:
             set_tag(out, new)
 
-    def _tag_behind(self, what: Role, module, tag: Tag | None, key: int) -> Tag | None:
+    def _tag_after(self, what: Role, tag: Tag | None, key: int) -> Tag | None:
         """The tag of what a module gives that is no neuron."""
         if tag is None:
             return Tag(Kind.ANALOG, self._run) if what is Role.WEIGHTS else None
         new = Tag(tag.kind, self._run, tag.sources, key, tag.copies, tag.activated, tag.steps)
         if what is Role.ACTIVATION:
             new.activated = True
-        elif what is Role.PRESENT:
-            new.copies = tag.copies * module.clock.steps
-        elif what is Role.ACCUMULATE or (what is Role.WEIGHTS and tag.kind is not Kind.IMAGE):
+        elif what is Role.WEIGHTS and tag.kind is not Kind.IMAGE:
             new.kind, new.sources = Kind.ANALOG, frozenset()
         elif what is Role.AFFINE and tag.kind not in (Kind.IMAGE, Kind.ANALOG):
             new.kind, new.sources = Kind.UNSURE, frozenset()
         return new
-
-    # ---- nodes of a converted network -----------------------------------------------------------
-
-    def _node_done(self, node, module, args, kwargs, output, steps) -> None:
-        """Give the operations since the last node its name."""
-        if not self._book.waiting:
-            return
-        start = time.perf_counter()
-        self._pause()
-        path = node.meta.get("module_path", "").split("@")[0]
-        name = f"{path} ({node.name})" if path else node.name
-        running = getattr(node.meta.get("domain"), "value", "") == "running"
-        self._book.end_node(str(node.target) if node.op == "call_module" else name, running)
-        self._resume()
-        self.seconds += time.perf_counter() - start
 
 
 def _holds_numbers(x: Tensor) -> bool:
     return x.is_floating_point() or x.is_complex()
 
 
-def _tensors(values) -> list[Tensor]:
+def tensors_among(values) -> list[Tensor]:
     """All tensors among arguments, one list deep."""
     found = []
     for value in values:

@@ -105,9 +105,10 @@ class Site:
 
 @dataclasses.dataclass
 class Ledger:
-    """Everything that was counted: rows in order of first use, sites, other operations by kind.
+    """Everything that was counted: rows in order of first use, sites, other operations.
 
     Attributes:
+        other: elementary operations, by (module or node, kind).
         images: images seen.
         image_steps: images times time steps.
         uncounted: operations without a handle, and how often they were called.

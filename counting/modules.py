@@ -1,8 +1,7 @@
 """Modules that are counted as a whole, because what they do inside is not what hardware does.
 
 A spiking neuron is one update (charge, compare) a step and a reset a spike, however its simulation
-is written. Masks, running values and repeated inputs of a converted network are bookkeeping of the
-simulation or one operation an element.
+is written. Activations, masks and affine maps are one operation an element.
 """
 
 import enum
@@ -11,10 +10,8 @@ from torch import Tensor, nn
 
 from ..neurons import (
     QCFS,
-    Accumulate,
     ChannelAffine,
     ClippedReLU,
-    Present,
     SeededMask,
     SpikeMask,
     SpikingNeuron,
@@ -30,8 +27,6 @@ class Role(enum.Enum):
     NEURON = "neuron"
     ACTIVATION = "activation"
     MASK = "mask"
-    ACCUMULATE = "accumulation"
-    PRESENT = "present"
     AFFINE = "elementwise"
     WEIGHTS = "weights"
 
@@ -42,8 +37,6 @@ _OURS: tuple[tuple[type, Role], ...] = (
     (ClippedReLU, Role.ACTIVATION),
     (SeededMask, Role.MASK),
     (SpikeMask, Role.MASK),
-    (Accumulate, Role.ACCUMULATE),
-    (Present, Role.PRESENT),
     (ChannelAffine, Role.AFFINE),
 )
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -101,7 +94,7 @@ def is_spikingjelly_neuron(module: nn.Module) -> bool:
 
 def steps_of(module: nn.Module, out: Tensor) -> int:
     """Time steps along the leading axis of what a neuron sent; 0 if the module does not say."""
-    if isinstance(module, (SpikingNeuron, Accumulate, Present)):
+    if isinstance(module, SpikingNeuron):
         return module.clock.steps
     mode = getattr(module, "step_mode", None)
     if mode is None and type(module).__name__.startswith("MultiStep"):

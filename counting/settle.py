@@ -1,6 +1,8 @@
 """From the ledger of a run to its totals an image: MAC, AC, synapses, the quantised twin."""
 
 import dataclasses
+from collections import Counter
+from collections.abc import Callable
 
 from .alphabet import ANALOG, Alphabet
 from .ledger import Ledger, Row, Side, Site
@@ -11,12 +13,13 @@ class Operation:
     """One operation of the network, an image.
 
     Attributes:
-        input: what it sees, in words: "analog", "spikes {0,s}", ...
+        left, right: what its operands were over the whole run; weights are analog.
         macs, acs: one of the two is 0.
         rate_estimate: ACs by the usual estimate, rate x dense operations; 0 for MACs.
         synapses: connections behind spikes, an image and step; 0 for MACs.
         events: spikes that arrive, an image (0 for MACs).
         image: it sees the image, before any activation.
+        once: its input does not change over time.
         twin: nonzero activations times their fan-out in the quantised twin; MACs of an image layer.
         calls: how often it is computed, an image: 1, or once a step.
         weights, inputs, outputs: elements of the weights, and of data and result in one call.
@@ -25,18 +28,50 @@ class Operation:
     name: str
     kind: str
     detail: str
-    input: str
+    left: Alphabet
+    right: Alphabet
     macs: float
     acs: float
     rate_estimate: float
     synapses: float
     events: float
     image: bool
+    once: bool
     calls: float
     twin: float
     weights: int
     inputs: float
     outputs: float
+
+    @property
+    def spiking(self) -> bool:
+        """Whether spikes drive it."""
+        return self.left.spikes or self.right.spikes
+
+    @property
+    def input(self) -> str:
+        """What it sees: "analog", "signed spikes {-s,0,s}", "spikes {0,1} with analog", ..."""
+        return in_words(self.left, self.right, self.kind != "product", str)
+
+    @property
+    def words(self) -> str:
+        """The same, kinds of spikes alone."""
+        return in_words(self.left, self.right, self.kind != "product", lambda a: a.words)
+
+
+def in_words(left: Alphabet, right: Alphabet, weights: bool, say: Callable) -> str:
+    """What an operation sees.
+
+    Args:
+        weights: one of the two is its weights, of which nothing is said.
+        say: an operand in words.
+    """
+    if left.spikes and right.spikes:
+        return say(left) if say(left) == say(right) else f"{say(left)} with {say(right)}"
+    if left.analog and right.analog:
+        return say(ANALOG)
+    driver = say(left if left.spikes else right)
+    return driver if weights else f"{driver} with analog"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +100,7 @@ class Totals:
     Attributes:
         rate_estimate: `acs` by the usual estimate, firing rate x dense operations.
         synapses: connections behind spikes.
+        other, other_at: elementary operations without synapses, by kind and by module or node.
         sites: the neuron layers.
         uncounted: operations without a handle, and how often they were met.
         image_macs, twin_operations: the quantised twin's two parts; None if not known.
@@ -78,6 +114,7 @@ class Totals:
     rate_estimate: float
     synapses: float
     other: dict[str, float]
+    other_at: dict[str, float]
     uncounted: dict[str, int]
     sites: dict[str, SiteTotals]
     image_macs: float
@@ -106,11 +143,12 @@ class Totals:
 
 @dataclasses.dataclass(frozen=True)
 class _Verdict:
-    """One row decided: its ACs over the run (None: it is dense), the side that drives it, words."""
+    """One row decided: its ACs over the run (None: it is dense), the side that drives it."""
 
-    acs: int | None
-    driver: Side | None
-    seen: str
+    left: Alphabet
+    right: Alphabet
+    acs: int | None = None
+    driver: Side | None = None
     rate: float = 0.0
 
 
@@ -134,7 +172,8 @@ def settle(ledger: Ledger, spiking: bool) -> Totals:
         acs=_mean(sum(verdict.acs or 0 for verdict in verdicts), images),
         rate_estimate=sum(operation.rate_estimate for operation in operations),
         synapses=sum(operation.synapses for operation in operations),
-        other={kind: _mean(n, images) for kind, n in sorted(ledger.other.items()) if n},
+        other=_by(1, ledger),
+        other_at=_by(0, ledger),
         uncounted=dict(ledger.uncounted),
         sites={name: _site(site, ledger) for name, site in ledger.sites.items()},
         image_macs=_mean(sum(row.macs for row in rows if row.image), images),
@@ -145,6 +184,14 @@ def settle(ledger: Ledger, spiking: bool) -> Totals:
             sum(macs for macs, verdict in weight if verdict.acs is not None), images
         ),
     )
+
+
+def _by(part: int, ledger: Ledger) -> dict[str, float]:
+    """Other operations summed over one part of their keys (module or node, kind)."""
+    found: Counter = Counter()
+    for key, count in ledger.other.items():
+        found[key[part]] += count
+    return {name: _mean(n, ledger.images) for name, n in sorted(found.items()) if n}
 
 
 def _site(site: Site, ledger: Ledger) -> SiteTotals:
@@ -174,16 +221,15 @@ def _alphabet(side: Side, ledger: Ledger) -> Alphabet:
 
 
 def _decide(row: Row, ledger: Ledger, spiking: bool) -> _Verdict:
-    left = _alphabet(row.left, ledger) if spiking else ANALOG
-    right = _alphabet(row.right, ledger) if spiking else ANALOG
+    sides = (row.left, row.right)
+    left, right = (_alphabet(side, ledger) if spiking else ANALOG for side in sides)
     if left.spikes and right.spikes:
-        words = str(left) if str(left) == str(right) else f"{left} with {right}"
-        return _Verdict(row.pairs, row.left, words, _rate(row.left) * _rate(row.right))
+        rate = _rate(row.left) * _rate(row.right)
+        return _Verdict(left, right, row.pairs, row.left, rate)
     if left.spikes or right.spikes:
-        driver, alphabet = (row.left, left) if left.spikes else (row.right, right)
-        words = f"{alphabet} with analog" if row.kind == "product" else str(alphabet)
-        return _Verdict(driver.events, driver, words, _rate(driver))
-    return _Verdict(None, None, "analog")
+        driver = row.left if left.spikes else row.right
+        return _Verdict(left, right, driver.events, driver, _rate(driver))
+    return _Verdict(left, right)
 
 
 def _rate(side: Side) -> float:
@@ -198,13 +244,15 @@ def _operation(row: Row, verdict: _Verdict, ledger: Ledger) -> Operation:
         name=row.name,
         kind=row.kind,
         detail=row.detail,
-        input=verdict.seen,
+        left=verdict.left,
+        right=verdict.right,
         macs=_mean(row.macs, images) if driver is None else 0,
         acs=0 if driver is None else _mean(verdict.acs, images),
         rate_estimate=0.0 if driver is None else verdict.rate * row.macs / images,
         synapses=0 if driver is None else driver.connections / image_steps,
         events=0 if driver is None else _mean(driver.nonzero, images),
         image=row.image,
+        once=row.once,
         twin=_mean(row.macs if row.image else row.activations, images),
         weights=row.weights,
         calls=_mean(all_calls, images),

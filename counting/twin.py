@@ -26,48 +26,30 @@ class _Held:
         left, right: None on the side of a weight.
         reach: outputs that an element of the data side feeds (no product).
         shape: (m, k, n) of a matrix product.
-        spikes: the sums count spikes of neurons.
     """
 
     left: Tensor | None
     right: Tensor | None
     reach: int | Tensor
     shape: tuple[int, ...]
-    spikes: bool
 
 
 class Twin:
     """Collects inputs over time and counts nonzero activations times their fan-out.
 
     Args:
-        how: "activations", "rates" or "levels" (see `OperationCounter`).
-        rate_threshold: "rates": least firing rate of a nonzero activation.
+        how: "activations" or "rates" (see `OperationCounter`).
     """
 
-    def __init__(self, how: str, rate_threshold: float = 0.0):
-        assert how in ("activations", "rates", "levels"), how
+    def __init__(self, how: str):
+        assert how in ("activations", "rates"), how
         self.how = how
-        self.rate_threshold = rate_threshold
         self.held: dict[tuple, _Held] = {}
         self.calls: dict[tuple, int] = {}
         self.unknown = ""
 
-    def add(
-        self,
-        key: tuple,
-        row,
-        c: Contraction,
-        tags: list[Tag | None],
-        once_a_chunk: bool,
-        running: bool = False,
-    ) -> None:
-        """One call of an operation.
-
-        Args:
-            once_a_chunk: the key names a place in a converted network, called once a chunk of
-                steps; otherwise calls with several steps are different places.
-            running: the operands are running values, of which the last one counts.
-        """
+    def add(self, key: tuple, row, c: Contraction, tags: list[Tag | None]) -> None:
+        """One call of an operation; calls with several steps are different places."""
         if self.how == "activations":
             row.activations += _nonzero_reach(c, c.left.tensor, c.right.tensor, tags)
             return
@@ -79,44 +61,37 @@ class Twin:
                 "run cannot be told"
             )
             return
-        if steps > 1 and not once_a_chunk:
+        if steps > 1:
             self.calls[key] = self.calls.get(key, 0) + 1
             key = (*key, "call", self.calls[key])
-        spikes = all(tag is not None and tag.kind is Kind.SPIKES for tag in data)
         left, right = (
-            self._sum(side.tensor, tag, steps, running)
-            for side, tag in zip((c.left, c.right), tags, strict=True)
+            _sum(side.tensor, tag, steps) for side, tag in zip((c.left, c.right), tags, strict=True)
         )
         held = self.held.get(key)
         if held is None:
             reach = (c.left if right is None else c.right).reach
             shape = (*c.left.tensor.shape[-2:], c.right.tensor.shape[-1])
-            self.held[key] = _Held(left, right, reach, shape, spikes)
+            self.held[key] = _Held(left, right, reach, shape)
             return
-        for name, new in (("left", left), ("right", right)):
-            old = getattr(held, name)
-            if running:
-                setattr(held, name, new)
-            elif old is not None and new is not None and old.shape == new.shape:
+        for old, new in ((held.left, left), (held.right, right)):
+            if old is not None and new is not None and old.shape == new.shape:
                 old += new
 
-    def _sum(self, x: Tensor, tag: Tag | None, steps: int, running: bool) -> Tensor | None:
-        if tag is not None and tag.kind is Kind.WEIGHT:
-            return None
-        if running:
-            return x.reshape(steps, -1)[-1].clone()
-        signed = self.how == "levels" or tag is None or tag.kind is not Kind.SPIKES
-        return sum_over_steps(x, steps if x.numel() % steps == 0 else 1, signed)
-
-    def close(self, ledger: Ledger, steps: int) -> None:
-        """End of a forward pass of so many steps."""
+    def close(self, ledger: Ledger) -> None:
+        """End of a forward pass."""
         for key, held in self.held.items():
             row_key = key[: key.index("call")] if "call" in key else key
-            least = self.rate_threshold * steps if held.spikes and self.how == "rates" else 0.0
-            left, right = (_active(x, least) for x in (held.left, held.right))
+            left, right = _active(held.left), _active(held.right)
             ledger.rows[row_key].activations += _reach_of(held, left, right)
         ledger.twin_unknown = ledger.twin_unknown or self.unknown
         self.held, self.calls = {}, {}
+
+
+def _sum(x: Tensor, tag: Tag | None, steps: int) -> Tensor | None:
+    if tag is not None and tag.kind is Kind.WEIGHT:
+        return None
+    signed = tag is None or tag.kind is not Kind.SPIKES
+    return sum_over_steps(x, steps if x.numel() % steps == 0 else 1, signed)
 
 
 def _steps(tag: Tag | None) -> int:
@@ -125,11 +100,11 @@ def _steps(tag: Tag | None) -> int:
     return tag.copies if tag.kind is Kind.IMAGE else tag.steps
 
 
-def _active(x: Tensor | None, least: float) -> Tensor | None:
+def _active(x: Tensor | None) -> Tensor | None:
     """Which sums stand for a nonzero activation: 0.0 or 1.0."""
     if x is None or x.numel() == 0:
         return x
-    floor = max(least, float(x.abs().amax()) * _CANCELLED)
+    floor = float(x.abs().amax()) * _CANCELLED
     return ((x.abs() >= floor) & (x != 0)).to(torch.float32)
 
 

@@ -23,7 +23,7 @@ def takes_timesteps(model) -> bool | None:
 
 def is_converted(model) -> bool:
     """Whether a model is a `SpikingNetwork` (the only one that is given `first_index`)."""
-    return all(hasattr(model, name) for name in ("sites", "info", "observe"))
+    return all(hasattr(model, name) for name in ("sites", "info", "set_aside"))
 
 
 def reset_spikingjelly(model) -> None:
@@ -114,7 +114,10 @@ class Caller:
 
 @contextlib.contextmanager
 def prepared(*models, device=None) -> Iterator[None]:
-    """Models in eval mode on a device, without gradients; afterwards as they were."""
+    """Models in eval mode on a device, without gradients; afterwards as they were.
+
+    Recordings and observers of a converted network do not see what is simulated meanwhile.
+    """
     modules = [model for model in models if isinstance(model, nn.Module)]
     training = [(m, m.training) for model in modules for m in model.modules()]
     homes = [(model, device_of(model)) for model in modules]
@@ -123,7 +126,9 @@ def prepared(*models, device=None) -> Iterator[None]:
             model.eval()
             if device is not None:
                 model.to(device)
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.ExitStack() as stack:
+            for model in filter(is_converted, modules):
+                stack.enter_context(model.set_aside())
             yield
     finally:
         for model, home in homes:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..counting import Ledger, OperationCounter, Totals, settle
+from ..counting import Ledger, NodeCounter, OperationCounter, Totals, settle
+from ..snn.ideal import ideal_neurons
 from .accuracy import Accuracy
 from .calling import Caller, device_of, prepared
 from .costs import put_costs
@@ -32,8 +33,8 @@ class _Run:
     """One pass over the loader."""
 
     accuracy: Accuracy
-    counter: OperationCounter | None
-    twin: OperationCounter | None
+    counter: OperationCounter | None = None
+    twin: NodeCounter | None = None
     random: RandomMasks | None = None
     seconds: float = 0.0
     independent: bool | str | None = None
@@ -66,8 +67,7 @@ def evaluate(
         loader: batches (images, labels); images keep their type.
         timesteps: T, or several, of which the largest is run; None for the model's own.
         energy: name of an energy model, or one of your own.
-        ann: the network that `model` was converted from: for the agreement, and for the exact
-            activations of the quantised twin.
+        ann: the network that `model` was converted from, for the agreement.
         name, run: what the record calls the model (default: its class) and where it comes from.
         chunk: steps that a converted network runs as one batch.
         limit: at most so many images (of this process).
@@ -121,21 +121,21 @@ def _pass(
     bar,
 ) -> _Run:
     """The loop over the images."""
-    result = _Run(Accuracy(early_exit), None, None, agreed=ann is not None)
+    result = _Run(Accuracy(early_exit), agreed=ann is not None)
     with contextlib.ExitStack() as stack:
         stack.enter_context(bar)
         for images, labels in batches:
             first = first_index + result.accuracy.images
             if result.accuracy.images == 0:
-                _first_batch(result, caller, images, first, ann, count, check, stack)
-            answer = None
-            if ann is not None:
-                logits = _forward(result.twin, lambda x: ann(x), images, 1, None)
-                answer = logits.argmax(-1)
+                _first_batch(result, caller, images, first, count, check, stack)
+            answer = ann(images).argmax(-1) if ann is not None else None
+            if result.twin is not None:
+                with ideal_neurons(caller.model, quantised=True, masks="expectation"):
+                    _counted(result.twin, lambda x: caller.model(x, timesteps=1), images, 1)
             start = _now(images)
             before = result.counter.seconds if result.counter else 0.0
-            readout = _forward(
-                result.counter, lambda x, f=first: caller(x, f), images, None, caller.timesteps
+            readout = _counted(
+                result.counter, lambda x, f=first: caller(x, f), images, caller.timesteps
             )
             counted = result.counter.seconds - before if result.counter else 0.0
             result.seconds += _now(images) - start - counted
@@ -147,7 +147,7 @@ def _pass(
 
 
 def _first_batch(
-    result: _Run, caller: Caller, images: Tensor, first: int, ann, count: bool, check: bool, stack
+    result: _Run, caller: Caller, images: Tensor, first: int, count: bool, check: bool, stack
 ) -> None:
     """What needs images before the loop can begin: the kind of the model, its independence."""
     if caller.kind == "ann":
@@ -159,30 +159,17 @@ def _first_batch(
         result.independent = find_dependence(caller, images, first, masked)
     if not count:
         return
-    how, threshold = _twin_reading(caller, ann)
-    result.counter = OperationCounter(caller.model, caller.kind != "ann", how, threshold)
-    stack.enter_context(result.counter.attached())
-    if ann is not None and caller.kind == "converted":
-        result.twin = OperationCounter(ann, False, "activations")
+    if caller.kind == "converted":
+        result.counter, result.twin = (NodeCounter(caller.model, twin) for twin in (False, True))
         stack.enter_context(result.twin.attached())
+    else:
+        direct = caller.kind == "direct"
+        result.counter = OperationCounter(caller.model, direct, "rates" if direct else None)
+    stack.enter_context(result.counter.attached())
 
 
-def _twin_reading(caller: Caller, ann) -> tuple[str | None, float]:
-    """How the quantised twin's activations are read off the run (see `OperationCounter`)."""
-    if caller.kind == "ann" or (caller.kind == "converted" and ann is not None):
-        return None, 0.0
-    if caller.kind == "direct":
-        return "rates", 0.0
-    levels = caller.model.info.levels
-    return ("rates", 0.5 / levels) if caller.model.coding.clips else ("levels", 0.0)
-
-
-def _forward(
-    counter: OperationCounter | None,
-    call,
-    images: Tensor,
-    fixed_steps: int | None,
-    timesteps: int | None,
+def _counted(
+    counter: OperationCounter | None, call, images: Tensor, timesteps: int | None
 ) -> Tensor:
     """One call of a model, counted if there is a counter."""
     if counter is None:
@@ -190,7 +177,7 @@ def _forward(
     known = images.shape[1] if images.dim() == 5 else timesteps
     with counter.forward(images, known) as marked:
         out = call(marked)
-    counter.close(len(images), fixed_steps or (out.shape[0] if out.dim() == 3 else None))
+    counter.close(len(images), out.shape[0] if out.dim() == 3 else None)
     return out
 
 

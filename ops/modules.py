@@ -23,7 +23,7 @@ _KEPT = {"batch": batch.first_only, "channels": Channels.KEPT}
 # Rows that only modules spell.
 MODULE_ROWS = [
     Operation("site", Kind.SITE, spikes=Spikes.SAME, **_KEPT),
-    Operation("mask", Kind.MASK, spikes=Spikes.SAME, **_KEPT),
+    Operation("mask", Kind.MASK, spikes=Spikes.PART, **_KEPT),
     Operation("accumulate", Kind.TIMED, **_KEPT),
     Operation("present", Kind.TIMED, **_KEPT),
     Operation("offset", Kind.TIMED, **_KEPT),

@@ -11,18 +11,20 @@ from ..graph.surgery import attribute
 from ..neurons import Clock
 
 Observer = Callable[[fx.Node, torch.nn.Module | None, tuple, dict, object, Clock], None]
+Before = Callable[[fx.Node], None]
 
 
 class Executor:
     """Executes a graph whose nodes carry `meta["domain"]`.
 
     Observers are called after each node with (node, module or None, args, kwargs, output, clock):
-    once a call for what depends on the image alone, once a chunk for the rest.
+    once a call for what depends on the image alone, once a chunk for the rest. They nest: the one
+    that came last is the first that sees a node done.
     """
 
     def __init__(self, graph_module: fx.GraphModule):
         self.graph_module = graph_module
-        self.observers: list[Observer] = []
+        self.observers: list[tuple[Observer, Before | None]] = []
         nodes = list(graph_module.graph.nodes)
         self.timed = [n for n in nodes if n.meta["domain"] in VARYING or n.meta.get("timed")]
         timed = set(self.timed)
@@ -37,13 +39,18 @@ class Executor:
                     self.last_use.setdefault(node, []).append(source)
 
     @contextlib.contextmanager
-    def observe(self, observer: Observer):
-        """Call `observer` for every node that is executed inside the `with` block."""
-        self.observers.append(observer)
+    def observe(self, observer: Observer, before: Before | None = None):
+        """Call `observer` for every node that is executed inside the `with` block.
+
+        Args:
+            before: is called with each node in front of it.
+        """
+        entry = (observer, before)
+        self.observers.append(entry)
         try:
             yield
         finally:
-            self.observers.remove(observer)
+            self.observers.remove(entry)
 
     def prepare(self, images: torch.Tensor, clock: Clock) -> dict[fx.Node, object]:
         """Values of all nodes that do not change over time."""
@@ -67,6 +74,9 @@ class Executor:
     def _run(self, node: fx.Node, values: dict, clock: Clock):
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         module = None
+        for _, before in self.observers:
+            if before is not None:
+                before(node)
         if node.op == "call_module":
             module = self.graph_module.get_submodule(node.target)
             output = module(*args, **kwargs)
@@ -76,6 +86,6 @@ class Executor:
             output = getattr(args[0], node.target)(*args[1:], **kwargs)
         else:
             output = attribute(self.graph_module, node.target)
-        for observer in self.observers:
+        for observer, _ in reversed(self.observers):
             observer(node, module, args, kwargs, output, clock)
         return output

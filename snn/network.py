@@ -1,16 +1,17 @@
 """The spiking network that a conversion gives."""
 
 import contextlib
+import dataclasses
 import logging
 import operator
 
 import torch
 from torch import Tensor, fx, nn
 
+from ..counting import NodeCounter, Report, counted, describe, settle
 from ..graph import Domain
 from ..graph.image_size import check_image_size
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
-from .audit import Report, build_report
 from .executor import Executor
 from .info import ConversionInfo
 from .readout import Readout
@@ -80,7 +81,6 @@ class SpikingNetwork(nn.Module):
                 self.masks[module.site] = module
         self._recordings: list[Recording] = []
         self._largest: dict[tuple[int, ...], int] = {}  # image shape: elements an image and step
-        self._report: Report | None = None
         self._told_of_the_end = False  # of a step-wise bias
 
     @torch.no_grad()
@@ -174,19 +174,54 @@ class SpikingNetwork(nn.Module):
         finally:
             self._recordings.remove(recording)
 
-    def observe(self, observer):
-        """Context manager; calls `observer` after every node (see `simulate.Executor`)."""
-        return self.executor.observe(observer)
+    def observe(self, observer, before=None):
+        """Context manager; calls `observer` after every node, `before` in front (see `Executor`)."""
+        return self.executor.observe(observer, before)
+
+    @contextlib.contextmanager
+    def set_aside(self):
+        """Context manager for readers: what is simulated inside leaves nothing behind.
+
+        Recordings and observers that are open do not see it; they, the training flags, the clock and
+        the measured sizes are afterwards as they were.
+        """
+        clock, training = dataclasses.replace(self.clock), [(m, m.training) for m in self.modules()]
+        kept = self._recordings, self._largest, self.executor.observers
+        self._recordings, self._largest, self.executor.observers = [], dict(self._largest), []
+        self.eval()
+        try:
+            yield self
+        finally:
+            self._recordings, self._largest, self.executor.observers = kept
+            vars(self.clock).update(vars(clock))
+            for module, flag in training:
+                module.training = flag
 
     @property
     def report(self) -> Report:
-        """What was swapped, what is spike-driven and what is not (`convert.audit`)."""
-        if self._report is None or not self._report.counted:
-            shape = next(iter(self._largest), None)
-            if shape is None and self.network.meta.get("image_shape"):
-                shape = tuple(self.network.meta["image_shape"])
-            self._report = build_report(self, shape)
-        return self._report
+        """What was swapped, what reads spikes and what does not, from the graph alone."""
+        return Report(describe(self.network), dict(self.info), len(self.sites))
+
+    def audit(
+        self,
+        images: Tensor,
+        timesteps: int | None = None,
+        chunk: int | None = None,
+        first_index: int = 0,
+    ) -> Report:
+        """The report with the counts of a simulation, as `evaluate` has them.
+
+        Args: see `forward`.
+        """
+        steps = self._steps(timesteps)
+        self._check_images(images)
+        counter = NodeCounter(self)
+        with self.set_aside(), counter.attached(), counter.forward(images) as marked:
+            self(marked, steps, chunk, first_index)
+        counter.close(len(images), steps)
+        totals = settle(counter.ledger, spiking=True)
+        rows = counted(self.network, totals)
+        return Report(rows, dict(self.info), len(self.sites), steps, totals)
 
     @property
     def layer_errors(self) -> list[dict] | None:

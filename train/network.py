@@ -27,7 +27,10 @@ _BUILD = {  # what each entry of `build` must be
     "img_size": _whole(1, 8192),
     "in_chans": _whole(1, 1024),
     "overrides": (lambda v: type(v) is dict and _is_modest(v), "a dictionary of modest numbers"),
-    "levels": (lambda v: v is None or _whole(1, MOST_LEVELS)[0](v), "None or a whole number from 1 on"),
+    "levels": (
+        lambda v: v is None or _whole(1, MOST_LEVELS)[0](v),
+        "None or a whole number from 1 on",
+    ),
     "threshold": (lambda v: v is None or _is_number(v) and 0 <= v < math.inf, "a number from 0 on"),
     "mask": (lambda v: _is_number(v) and 0 <= v < 1, "at least 0 and below 1"),
     "mask_sites": (lambda v: type(v) is list and all(type(n) is str for n in v), "a list of names"),

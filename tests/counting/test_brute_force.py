@@ -8,7 +8,7 @@ from spikingjelly.activation_based import functional, neuron
 from torch import nn
 
 from spikeswap.convert import convert_model, insert_qcfs
-from spikeswap.counting import OperationCounter, settle
+from spikeswap.counting import NodeCounter, OperationCounter, settle
 from spikeswap.models import create_model
 
 
@@ -48,7 +48,8 @@ def brute_force(model, layers, run) -> int:
 
 
 def fast(model, images, steps, **more):
-    counter = OperationCounter(model, True)
+    converted = hasattr(model, "sites")
+    counter = NodeCounter(model) if converted else OperationCounter(model, True)
     with torch.no_grad(), counter.attached():
         functional.reset_net(model)
         with counter.forward(images, steps) as marked:

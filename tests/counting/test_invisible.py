@@ -6,7 +6,7 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from spikeswap.convert import convert_model, insert_qcfs
-from spikeswap.counting import Ledger, OperationCounter, settle
+from spikeswap.counting import Ledger, NodeCounter, OperationCounter, settle
 from spikeswap.models import create_model
 
 
@@ -28,7 +28,7 @@ def snn():
 
 
 def count(snn, batches, **more):
-    counter = OperationCounter(snn, True, "rates")
+    counter = NodeCounter(snn)
     first = 0
     with torch.no_grad(), counter.attached():
         for images in batches:
@@ -55,7 +55,7 @@ def test_ledgers_of_parts_add_up(snn):
     parts = Ledger()
     first = 0
     for part in images.split(3):
-        counter = OperationCounter(snn, True, "rates")
+        counter = NodeCounter(snn)
         with torch.no_grad(), counter.attached(), counter.forward(part, 5) as marked:
             snn(marked, timesteps=5, first_index=first)
         counter.close(len(part), 5)
@@ -67,7 +67,7 @@ def test_ledgers_of_parts_add_up(snn):
 def test_logits_are_the_same_to_the_last_bit(snn):
     images = torch.rand(3, 1, 16, 16)
     plain = snn(images, timesteps=5)
-    counter = OperationCounter(snn, True)
+    counter = NodeCounter(snn)
     with counter.attached(), counter.forward(images, 5) as marked:
         counted = snn(marked, timesteps=5)
     assert torch.equal(plain, counted)

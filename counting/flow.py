@@ -1,0 +1,91 @@
+"""What flows out of every node of a converted network: weights, the image, spikes, analog values.
+
+Said once, from the graph alone: its time domains, where its neurons stand, and what each operation
+makes of spikes. The counter and the report both ask here, so they cannot differ.
+"""
+
+import dataclasses
+
+import torch
+from torch import fx
+
+from ..graph.domains import Domain
+from ..graph.surgery import attribute
+from ..neurons import Accumulate, Present, SpikingNeuron
+from ..ops import Kind as Operations
+from ..ops import Spikes, operation_of
+from .operation_facts import keeps_spikes
+from .provenance import Kind
+
+_FIXED = (Domain.PARAMETER, Domain.SIZE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flow:
+    """What a node's value is.
+
+    Attributes:
+        kind: see `provenance.Kind`; IMAGE depends on the image alone.
+        sources: SPIKES: names of the neurons that sent them.
+        effect: what the node itself does to spikes.
+    """
+
+    kind: Kind
+    sources: frozenset[str] = frozenset()
+    effect: Spikes = Spikes.ANALOG
+
+
+def flows(gm: fx.GraphModule) -> dict[fx.Node, Flow]:
+    """The flow of every node of the graph of a converted network, in the order of the data flow."""
+    found: dict[fx.Node, Flow] = {}
+    for node in gm.graph.nodes:
+        found[node] = _flow(gm, node, found)
+    return found
+
+
+def _flow(gm: fx.GraphModule, node: fx.Node, found: dict[fx.Node, Flow]) -> Flow:
+    if node.op == "placeholder":
+        return Flow(Kind.IMAGE)
+    if node.op == "get_attr" or node.meta["domain"] in _FIXED:
+        return Flow(Kind.WEIGHT)
+    if node.op != "output" and operation_of(gm, node).kind is Operations.CREATE:
+        return Flow(Kind.WEIGHT)
+    data = [f for f in (found[n] for n in node.all_input_nodes) if f.kind is not Kind.WEIGHT]
+    module = gm.get_submodule(node.target) if node.op == "call_module" else None
+    if isinstance(module, SpikingNeuron):
+        return Flow(Kind.SPIKES, frozenset((node.target,)))
+    if isinstance(module, Accumulate):
+        return Flow(Kind.ANALOG)
+    kinds = {flow.kind for flow in data}
+    if isinstance(module, Present) or len(kinds) < 2 and kinds <= {Kind.IMAGE}:
+        return Flow(Kind.IMAGE if data else Kind.WEIGHT)
+    if node.meta["domain"] is not Domain.STREAM or kinds & {Kind.ANALOG, Kind.IMAGE}:
+        return Flow(Kind.ANALOG)
+    return _of_spikes(gm, node, data)
+
+
+def _of_spikes(gm: fx.GraphModule, node: fx.Node, data: list[Flow]) -> Flow:
+    """What a node makes of inputs that are spikes, or may be."""
+    effect = keeps_spikes(gm, node)
+    if effect is Spikes.ANALOG:
+        return Flow(Kind.ANALOG)
+    kept = effect in (Spikes.SAME, Spikes.PART) or (
+        effect is Spikes.SCALED and len(data) == 1 and _by_channel(gm, node)
+    )
+    if kept and all(flow.kind is Kind.SPIKES for flow in data):
+        return Flow(Kind.SPIKES, frozenset().union(*(flow.sources for flow in data)), effect)
+    return Flow(Kind.UNSURE, effect=effect)
+
+
+def _by_channel(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether all tensors among a node's operands that are weights are one number per channel."""
+    for source in node.all_input_nodes:
+        if source.op == "get_attr":
+            shape = attribute(gm, source.target).shape
+        elif source.meta["domain"] is Domain.PARAMETER:
+            shape = source.meta.get("shape", (2, 2))  # not known: the values decide
+        else:
+            continue
+        if sum(size > 1 for size in torch.Size(shape)) > 1:
+            return False
+    return True

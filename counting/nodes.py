@@ -1,0 +1,122 @@
+"""Counts a converted network at the nodes of its graph, where it is known what flows.
+
+Weight layers, neurons and masks count as a whole. What else does arithmetic, a user's own modules
+among it, is looked into by the dispatch mode while that node runs, and at no other time.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from torch import Tensor, fx, nn
+
+from ..graph.capture.tracing_errors import module_path
+from ..neurons import Accumulate, Present
+from ..ops import Spikes
+from .counter import OperationCounter, tensors_among
+from .flow import flows
+from .modules import Role, role
+from .provenance import Kind, Tag, get_tag, set_tag
+
+
+def labels(gm: fx.GraphModule) -> dict[fx.Node, str]:
+    """What reports call each node: its module, or the module around it and its own name."""
+    found: dict[fx.Node, str] = {}
+    taken = set()
+    for node in gm.graph.nodes:
+        around = module_path(node)
+        name = str(node.target)
+        if node.op != "call_module":
+            name = f"{around} ({node.name})" if around else node.name
+        elif name in taken:
+            name = f"{name} ({node.name})"
+        found[node] = name
+        taken.add(name)
+    return found
+
+
+class NodeCounter(OperationCounter):
+    """Counts the operations of a converted network; used like `OperationCounter`.
+
+    Args:
+        network: a `SpikingNetwork`.
+        twin: count it as its own quantised twin, with the nonzero activations of every layer; its
+            neurons must be ideal ones.
+    """
+
+    def __init__(self, network, twin: bool = False):
+        gm = network.network
+        super().__init__(gm, not twin, "activations" if twin else None)
+        self.network = network
+        self.labels = labels(gm)
+        self._flows = flows(gm)
+        self._roles: dict[fx.Node, Role] = {}
+        self._closed = {n for n, flow in self._flows.items() if flow.kind is Kind.WEIGHT}
+        for node in gm.graph.nodes:
+            module = gm.get_submodule(node.target) if node.op == "call_module" else None
+            what = role(module) if module is not None else None
+            if what is not None:
+                self._roles[node] = Role.ACTIVATION if twin and what is Role.NEURON else what
+            if what is not None or isinstance(module, (Accumulate, Present)):
+                self._closed.add(node)
+
+    def _watched(self) -> Iterator[tuple[str | None, nn.Module]]:
+        """What lies inside the modules that the nodes call: there the dispatch mode looks."""
+        calls = [n for n in self._flows if n.op == "call_module" and n not in self._closed]
+        outer = dict.fromkeys(self.model.get_submodule(n.target) for n in calls)
+        inner = {part: None for module in outer for part in module.modules() if part not in outer}
+        return ((None, module) for module in inner)
+
+    @contextlib.contextmanager
+    def forward(self, images: Tensor, steps: int | None = None) -> Iterator[Tensor]:
+        alias = self._begin(images, steps)
+        set_tag(alias, Tag(Kind.IMAGE, self._run, key=1))
+        self._silent = 1
+        with self.network.observe(self._node_done, self._node_begins):
+            try:
+                yield alias
+            finally:
+                if self._entered:  # a node has failed
+                    self._pause()
+
+    def _node_begins(self, node: fx.Node) -> None:
+        if node in self._closed:
+            return
+        module = self.model.get_submodule(node.target) if node.op == "call_module" else None
+        self._path = [(self.labels[node], isinstance(module, nn.Linear))]
+        self._counted = False
+        self._resume()
+
+    def _node_done(self, node, module, args, kwargs, output, clock) -> None:
+        start = time.perf_counter()
+        flow = self._flows[node]
+        if node not in self._closed:
+            self._pause()
+            whole = module is None or not any(True for _ in module.children())
+            if not self._counted and whole and flow.kind is not Kind.IMAGE:
+                self._closed.add(node)  # it moves data: that costs nothing, whatever the values
+        elif isinstance(module, Accumulate):
+            self._book.count(self.labels[node], "accumulation", output.numel())
+        elif node in self._roles:
+            self._whole(self.labels[node], self._roles[node], module, args[0], output)
+        self._mark_node(node, module, flow, args, output, clock)
+        self.seconds += time.perf_counter() - start
+
+    def _mark_node(self, node, module, flow, args, output, clock) -> None:
+        """Mark what a node gives, where the mode has not done so with more to say."""
+        if flow.kind is Kind.IMAGE:
+            if isinstance(module, Present):
+                tag = get_tag(args[0], self._run)
+                set_tag(output, Tag(**{**vars(tag), "copies": tag.copies * clock.steps}))
+            return
+        if self._roles.get(node) is Role.NEURON:
+            return
+        for x in tensors_among(output if isinstance(output, (tuple, list)) else (output,)):
+            if id(x) in self._weights or any(x is given for given in args):
+                continue
+            tag = Tag(flow.kind, self._run, flow.sources, key=hash(node))
+            if flow.effect is Spikes.SAME:
+                count = get_tag(args[0], self._run).nonzero_count(args[0])
+                if count is not None:
+                    tag.keep(x, count)
+            set_tag(x, tag)

@@ -13,6 +13,7 @@ from ..neurons.mask import check_ratio, check_scaling
 from ..simulate import check_readout
 from .analysis import check_convertible, check_model
 from .calibration import Calibration
+from .description import ATTENTIONS
 from .network import SpikingNetwork
 from .passes.masks import (
     check_mask_sites,
@@ -25,8 +26,6 @@ from .passes.masks import (
 )
 from .passes.sites import qcfs_to_clipped, relus_to_qcfs
 from .pipeline import conversion_passes, run_passes
-
-ATTENTIONS = ("accumulated", "per-step")
 
 
 def insert_qcfs(

@@ -4,6 +4,7 @@ import importlib
 
 from torch import nn
 
+from ..neurons import NEURONS
 from ..ops import UNKNOWN, Kind, spelled
 from .strict_json import shown
 
@@ -66,6 +67,9 @@ def function_name(function) -> str | None:
 
 def find_class(full_name: str) -> type[nn.Module]:
     """The module class of a dotted name, or ValueError for one that is not on the list."""
+    registered = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in NEURONS.values()}
+    if full_name in registered:
+        return registered[full_name]
     home, _, name = full_name.rpartition(".")
     if home in _CLASS_HOMES and not name.startswith(("_", "Lazy")):
         found = getattr(importlib.import_module(home), name, None)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..support.choices import NEURONS
 from .clock import Timed
 from .coding import CUMULATIVE, RATE, Coding
 from .qcfs import TIE, broadcast_threshold, quantise
@@ -240,4 +241,4 @@ class Multi(_CumulativeNeuron):
         return torch.where(distance == 0, 0.0, power)
 
 
-NEURONS: dict[str, type[SpikingNeuron]] = {cls.kind: cls for cls in (IF, STBIF, Multi)}
+NEURONS.update({cls.kind: cls for cls in (IF, STBIF, Multi)})

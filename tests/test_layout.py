@@ -16,6 +16,7 @@ FLOORS = {
     name: number
     for number, names in enumerate(
         (
+            "support",
             "configs data distributed",
             "neurons",
             "ops",

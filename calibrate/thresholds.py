@@ -11,6 +11,7 @@ from ..graph.offences import offences
 from ..graph.surgery import calls
 from ..neurons import ClippedReLU
 from ..ops import relu_bound
+from ..support.choices import METHODS
 from .clipped_statistics import clip_sites
 from .observers import LargestActivation, PercentileActivation
 
@@ -42,8 +43,7 @@ def activation_thresholds(
         UnconvertibleError: lists every operation that cannot be converted.
         ValueError: an empty loader, NaN activations, an unknown method, a network without sites.
     """
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is unknown; known: {', '.join(METHODS)}")
+    METHODS.check(method)
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile {percentile!r} must lie above 0 and at most at 100")
     images = None
@@ -81,10 +81,8 @@ def activation_thresholds(
     return {name: observer.value() for name, observer in observers.items()}
 
 
-METHODS = {
-    "max": lambda axis, percentile: LargestActivation(axis),
-    "percentile": PercentileActivation,
-}
+METHODS["max"] = lambda axis, percentile: LargestActivation(axis)
+METHODS["percentile"] = PercentileActivation
 
 
 def _sites(gm: fx.GraphModule) -> list[tuple[fx.Node, nn.Module]]:

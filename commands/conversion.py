@@ -91,7 +91,7 @@ def settle(arguments, run) -> Settings:
     for name, known in (
         ("attention", coding.attentions),
         ("readout", coding.readouts),
-        ("calibrate", coding.calibrations),
+        ("calibrate", ("none", *coding.calibrations)),
     ):
         if getattr(arguments, name) is None and values[name] not in known:
             values[name], origins[name] = next(iter(known)), f"the only one for {values['neuron']}"

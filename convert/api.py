@@ -244,7 +244,7 @@ def _check_quantised(levels, calibration, neuron: str) -> None:
             f"levels={levels} was given for a network that has QCFS sites, which keep "
             "the levels that they were trained with; leave levels out"
         )
-    if calibration is not None and "thresholds" not in NEURONS[neuron].coding.calibrations:
+    if calibration is not None and not NEURONS[neuron].coding.calibrations:
         raise ValueError(
             f"neuron {neuron!r} is exact on a QCFS network without calibration; leave "
             "calibration out, or use neuron='if'"

@@ -1,5 +1,6 @@
 """Rate coding fitted to data: thresholds before the passes, the step-wise bias after them."""
 
+import dataclasses
 import logging
 
 import torch
@@ -11,11 +12,26 @@ from ..graph.surgery import calls
 from ..neurons import ChannelAffine, SpikingNeuron
 from ..ops import Kind, module_of, operation_of
 from ..snn.info import Fitted
+from ..support.choices import CALIBRATIONS
 
 log = logging.getLogger(__name__)
 
-CALIBRATIONS = ("thresholds", "bias", "bias-everywhere", "bias-alone")
 MOST_IMAGES = 128  # simulated side by side when the bias is fitted
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What is fitted: thresholds, the step-wise bias, and that at every site or where it helps most."""
+
+    thresholds: bool
+    bias: bool
+    everywhere: bool = False
+
+
+CALIBRATIONS["thresholds"] = Method(thresholds=True, bias=False)
+CALIBRATIONS["bias"] = Method(thresholds=True, bias=True)
+CALIBRATIONS["bias-everywhere"] = Method(thresholds=True, bias=True, everywhere=True)
+CALIBRATIONS["bias-alone"] = Method(thresholds=False, bias=True)  # for ablations
 
 
 class Calibration:
@@ -24,19 +40,17 @@ class Calibration:
     Args:
         gm: the QCFS network in normal form, masks in place.
         loader: batches of images, or of (images, labels).
-        method: "thresholds", "bias" (thresholds and the step-wise bias at the sites that read a sum
-            of spike streams; at every site where a network has none), "bias-everywhere" (thresholds
-            and the bias at every site), or "bias-alone" (for ablations).
+        name: of a method of `CALIBRATIONS`. Where it helps most, a bias stands at the sites that
+            read a sum of spike streams; at every site where a network has none.
         steps: T up to which a bias is fitted.
 
     Raises:
         ValueError: no images, NaN activations, a bias without steps.
     """
 
-    def __init__(self, gm: fx.GraphModule, loader, method: str, steps: int | None):
-        if method not in CALIBRATIONS:
-            raise ValueError(f"calibrate {method!r} is unknown; known: {', '.join(CALIBRATIONS)}")
-        if method != "thresholds" and (
+    def __init__(self, gm: fx.GraphModule, loader, name: str, steps: int | None):
+        self.name, self.method = CALIBRATIONS.check(name), CALIBRATIONS[name]
+        if self.method.bias and (
             isinstance(steps, bool) or not isinstance(steps, int) or steps < 1
         ):
             raise ValueError(
@@ -49,17 +63,17 @@ class Calibration:
             raise ValueError(
                 "the calibration loader gives no images; give 25 to 50 images of the training split"
             )
-        self.method, self.steps = method, steps
+        self.steps = steps
         self.seen = sum(map(len, batches))
         self.images = torch.cat(batches)[:MOST_IMAGES]
         self.statistics = clipped_statistics(gm, batches)
-        if len(self.images) < self.seen and method != "thresholds":
+        if len(self.images) < self.seen and self.method.bias:
             means = clipped_statistics(gm, [self.images])
             for name, site in self.statistics.items():
                 site.total, site.images = means[name].total, means[name].images
 
     def fit_thresholds(self, gm: fx.GraphModule) -> None:
-        if self.method == "bias-alone":
+        if not self.method.thresholds:
             return
         for name, value in fitted_thresholds(gm, self.statistics, self.seen).items():
             gm.get_submodule(name).set_threshold(value)
@@ -67,10 +81,10 @@ class Calibration:
     def fit_bias(self, network) -> None:
         """Fit and set the bias of a `SpikingNetwork`, and note it in `network.info`."""
         sites, streams = [], True
-        if self.method != "thresholds":
+        if self.method.bias:
             sites = bias_sites(network.network)
             streams = bool(sites)
-        if self.method == "bias-everywhere" or not streams:
+        if self.method.everywhere or not streams:
             sites = list(network.sites)
         size = 0
         if sites:
@@ -81,7 +95,7 @@ class Calibration:
         fitted = sum(site.threshold.numel() for site in network.sites.values())
         info = network.info
         info.calibration = Fitted(
-            method=self.method,
+            method=self.name,
             images=self.seen,
             steps=self.steps if sites else None,
             bias_images=len(self.images) if sites else 0,

@@ -12,6 +12,7 @@ import difflib
 import math
 
 from ..counting import Totals
+from ..support.choices import ENERGY_MODELS
 from .memory import MemoryModel
 
 PICOJOULES_IN_MILLIJOULE = 1e9
@@ -87,8 +88,8 @@ class EnergyModel:
         return picojoules / PICOJOULES_IN_MILLIJOULE
 
 
-ENERGY_MODELS: dict[str, EnergyModel] = {
-    model.name: model
+ENERGY_MODELS.update(
+    (model.name, model)
     for model in (
         EnergyModel(
             "45nm-fp32", 4.6, 0.9, f"{_HOROWITZ}: 32-bit float multiply 3.7 pJ, add 0.9 pJ"
@@ -109,7 +110,7 @@ ENERGY_MODELS: dict[str, EnergyModel] = {
             ),
         ),
     )
-}
+)
 
 
 def energy_model(model: str | EnergyModel) -> EnergyModel:

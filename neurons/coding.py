@@ -10,9 +10,8 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor
 
+from ..support.choices import ATTENTIONS, CALIBRATIONS, READOUTS
 from .qcfs import quantise
-
-ATTENTIONS = ("accumulated", "per-step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +27,8 @@ class Window:
     skipped: Callable
 
 
-READOUTS: dict[str, Window] = {
-    "mean": Window("mean of all steps so far", lambda t: 0 * t),
-    "second-half": Window("mean of the second half of the steps so far", lambda t: t // 2),
-}
+READOUTS["mean"] = Window("mean of all steps so far", lambda t: 0 * t)
+READOUTS["second-half"] = Window("mean of the second half of the steps so far", lambda t: t // 2)
 
 
 class Coding:
@@ -43,8 +40,7 @@ class Coding:
         clips: its activations are clip(x, 0, threshold); otherwise they are QCFS.
         freezes_masks: one mask per image for all steps; otherwise a fresh one in each step.
         acts_once: constants and affine offsets act in the first step alone; otherwise in every one.
-        attentions, readouts, calibrations: names of those that exist in this coding, the one that
-            is always possible first.
+        attentions, readouts, calibrations: names of those that exist in this coding.
     """
 
     name: str
@@ -82,9 +78,7 @@ class Coding:
 
     def check_readout(self, readout: str) -> str:
         """The name, or ValueError for an unknown one or one that this coding does not have."""
-        if readout not in READOUTS:
-            raise ValueError(f"readout {readout!r} is unknown; known: {', '.join(READOUTS)}")
-        if readout not in self.readouts:
+        if READOUTS.check(readout) not in self.readouts:
             raise ValueError(
                 f"readout {readout!r} is for rate coding (neuron 'if'); neurons that send "
                 "signed spikes are read by their running sum: use readout='mean'"
@@ -105,7 +99,7 @@ class Rate(Coding):
     acts_once = False
     attentions = ATTENTIONS
     readouts = READOUTS
-    calibrations = ("none", "thresholds", "bias", "bias-everywhere", "bias-alone")
+    calibrations = CALIBRATIONS
 
     def running(self, total, steps, out=None):
         return torch.div(total, steps, out=out)
@@ -139,7 +133,7 @@ class Cumulative(Coding):
     acts_once = True
     attentions = ("accumulated",)
     readouts = ("mean",)
-    calibrations = ("none",)
+    calibrations = ()
 
     def running(self, total, steps, out=None):
         return total if out is None else out.copy_(total)

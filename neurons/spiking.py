@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..support.choices import NEURONS
 from .clock import Timed
 from .coding import CUMULATIVE, RATE, Coding
 from .qcfs import TIE, broadcast_threshold, quantise
@@ -89,6 +90,7 @@ class IF(SpikingNeuron):
     The mean of what it sends tends to clip(x, 0, s) and equals QCFS for a constant x at T = L.
 
     Attributes:
+        starts_at: v(0) over the threshold.
         step_bias: charge that is added in step t, [steps, ...] (each row broadcasts to one step of
             the input), or None; no charge is added after its last step (`calibrate.step_bias`).
         calibrator: while a bias is being fitted: current of a step -> bias of that step.
@@ -96,6 +98,7 @@ class IF(SpikingNeuron):
 
     kind = "if"
     coding = RATE
+    starts_at = 0.5
 
     def __init__(
         self, threshold: Tensor, levels: int, axis: int = 1, step_bias: Tensor | None = None
@@ -117,7 +120,7 @@ class IF(SpikingNeuron):
         self.state = {
             "height": height,
             "barrier": torch.where(height > 0, height, torch.inf),
-            "v": torch.zeros_like(x) + height / 2,
+            "v": torch.zeros_like(x) + height * self.starts_at,
         }
         if self.running_input:  # what was sent, less the bias that was added
             self.state["sum"] = torch.zeros_like(x)
@@ -125,10 +128,10 @@ class IF(SpikingNeuron):
 
     def step(self, x: Tensor, t: int, sent: Tensor) -> None:
         v, height = self.state["v"], self.state["height"]
-        if self.running_input:  # v = t * mean - sum sent + s/2
+        if self.running_input:  # v = t * mean - sum sent + v(0)
             current = x * t - self.state["charge"]
             self.state["charge"].add_(current)
-            torch.sub(self.state["charge"], self.state["sum"], out=v).add_(height / 2)
+            torch.sub(self.state["charge"], self.state["sum"], out=v).add_(height * self.starts_at)
         else:
             current = x
             v.add_(x)
@@ -240,4 +243,4 @@ class Multi(_CumulativeNeuron):
         return torch.where(distance == 0, 0.0, power)
 
 
-NEURONS: dict[str, type[SpikingNeuron]] = {cls.kind: cls for cls in (IF, STBIF, Multi)}
+NEURONS.update({cls.kind: cls for cls in (IF, STBIF, Multi)})

@@ -6,8 +6,8 @@ from types import UnionType
 from typing import get_args, get_origin
 
 from ..neurons import NEURONS
-from ..neurons.coding import ATTENTIONS
-from ..neurons.mask import check_ratio, check_scaling
+from ..neurons.mask import check_ratio
+from ..support.choices import ATTENTIONS, SCALINGS
 
 _LAYER = {"name", "ann", "error", "clipping", "quantisation", "unevenness"}
 
@@ -163,15 +163,11 @@ class ConversionInfo(_Columns):
 
 def check_choices(neuron: str, attention: str, readout: str, mask_scaling: str) -> None:
     """ValueError for a name that is unknown, or that does not go with the neuron's coding."""
-    if neuron not in NEURONS:
-        raise ValueError(f"neuron {neuron!r} is unknown; known: {', '.join(NEURONS)}")
-    coding = NEURONS[neuron].coding
-    if attention not in ATTENTIONS:
-        raise ValueError(f"attention {attention!r} is unknown; known: {', '.join(ATTENTIONS)}")
-    if attention not in coding.attentions:
+    coding = NEURONS[NEURONS.check(neuron)].coding
+    if ATTENTIONS.check(attention) not in coding.attentions:
         raise ValueError(
             f"attention {attention!r} is for neuron 'if'; neuron {neuron!r} is read by "
             "running sums: use attention='accumulated'"
         )
     coding.check_readout(readout)
-    check_scaling(mask_scaling)
+    SCALINGS.check(mask_scaling)

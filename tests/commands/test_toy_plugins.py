@@ -94,12 +94,13 @@ def test_the_commands_take_them(folder, tool):
 
 
 def test_recipes_take_them(folder, tool):
-    text = (folder / "runs/tiny_fake/config.yaml").read_text()
+    run = folder / "runs/tiny_fake"
+    text = (run / "config.yaml").read_text()
     for key, value in (("NEURON", "late-if"), ("READOUT", "last-quarter"), ("ENERGY", "toy")):
         before, _, after = text.partition(f"  {key}: ")
         text = f"{before}  {key}: {value}\n{after.partition(chr(10))[2]}"
-    (folder / "runs/tiny_fake/config.yaml").write_text(text)
+    (run / "config.yaml").write_text(text)
     tool("convert.py", cwd=folder).refused("CONVERT.NEURON is 'late-if'")
-    tool(folder / "mine.py", "convert", "--no-check", cwd=folder).worked()
-    tool(folder / "mine.py", "eval", "--limit", "20", cwd=folder).worked()
-    shown_in(folder / "runs/tiny_fake")
+    tool(folder / "mine.py", "convert", "--tag", "mine", "--no-check", cwd=folder).worked()
+    info = json.loads((run / "snn/mine/conversion.json").read_text())["info"]
+    assert (info["neuron"], info["readout"]) == ("late-if", "last-quarter")

@@ -1,8 +1,7 @@
 """A neuron, a readout and an energy model of a user's own: a class or a row each."""
 
-from spikeswap.evaluate import EnergyModel
-from spikeswap.neurons import IF, Window
-from spikeswap.support.choices import ENERGY_MODELS, NEURONS, READOUTS
+from spikeswap.evaluate import ENERGY_MODELS, EnergyModel
+from spikeswap.neurons import IF, NEURONS, READOUTS, Window
 
 
 class LateIF(IF):

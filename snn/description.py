@@ -93,7 +93,9 @@ def check(description: dict, leaves=()) -> None:
     check_fields("checksums", description.get("checksums", {}), _CHECKSUMS)
     info, modules = description["info"], description["modules"]
     levels = info.get("levels")
-    need(type(levels) is not int or levels <= LARGEST_COUNT, "levels of {} are more than any", levels)
+    need(
+        type(levels) is not int or levels <= LARGEST_COUNT, "levels of {} are more than any", levels
+    )
     ConversionInfo.from_dict(info)
     for path, written in modules.items():
         _check_path("modules", path)

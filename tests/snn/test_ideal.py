@@ -51,7 +51,7 @@ def test_one_step_is_the_qcfs_network(neuron, model, images):
 def test_from_the_second_step_on_it_is_what_the_network_tends_to(neuron, model, images, chunk):
     snn = convert_model(model, neuron=neuron, seed=3)
     expected = reference_network(snn, model)(images)
-    with ideal_neurons(snn, quantised=snn.coding == "cumulative", uneven=True):
+    with ideal_neurons(snn, quantised=not snn.coding.clips, uneven=True):
         readout = snn(images, timesteps=3, chunk=chunk)
     assert not torch.allclose(readout[0], expected, atol=1e-3)
     torch.testing.assert_close(readout[1:], expected.expand(2, -1, -1), **EQUAL)

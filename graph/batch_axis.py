@@ -7,8 +7,7 @@ import operator
 
 from torch import fx, nn
 
-from .capture.tracing_errors import module_path
-from .errors import Offence
+from .errors import Offence, module_path
 from .operations import Kind, classify, creates, function_name, module_of, reads_size
 from .parts import set_part
 

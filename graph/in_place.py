@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from .capture.tracing_errors import module_path
-from .errors import Offence
+from .errors import Offence, module_path
 from .operations import DROPOUTS, function_name, module_of
 from .parts import set_part
 from .sizes import is_size

@@ -13,8 +13,8 @@ from torch import fx, nn
 
 from ..neurons import QCFS, ClippedReLU
 from .capture import trace
-from .capture.tracing_errors import module_path
 from .copying import unwrap
+from .errors import module_path
 from .image_size import check_image_size
 from .in_place import in_place_to_plain
 from .number_check import check_numbers

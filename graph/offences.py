@@ -3,8 +3,7 @@
 from torch import fx, nn
 
 from ..neurons import QCFS
-from .capture.tracing_errors import module_path
-from .errors import Offence
+from .errors import Offence, module_path
 from .operations import (
     RELU_REMEDY,
     UNKNOWN_REMEDY,

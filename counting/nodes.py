@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, fx, nn
 
-from ..graph.capture.tracing_errors import module_path
+from ..graph.errors import module_path
 from ..neurons import Accumulate, Present
 from ..ops import Spikes
 from .counter import OperationCounter, tensors_among

@@ -5,7 +5,7 @@ import operator
 from torch import fx, nn
 
 from ..ops import module_of, operation_of
-from .capture.tracing_errors import module_path
+from .errors import module_path
 
 
 def place_of(node: fx.Node) -> str:

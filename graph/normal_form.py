@@ -15,8 +15,8 @@ from ..ops import Operation, operation_of
 from ..ops.as_modules import argument, as_module
 from ..ops.table import classes_of
 from .capture import trace
-from .capture.tracing_errors import module_path
 from .copying import unwrap
+from .errors import module_path
 from .image_size import check_image_size
 from .in_place import in_place_to_plain
 from .number_check import check_numbers

@@ -7,10 +7,9 @@ import warnings
 import torch
 from torch import fx, nn
 
-from .capture.examples import like_weights
-from .capture.tracing_errors import FAILURES
 from .copying import copy_model
-from .errors import Offence, UnconvertibleError
+from .errors import FAILURES, Offence, UnconvertibleError
+from .example_images import like_weights
 
 log = logging.getLogger(__name__)
 

@@ -47,17 +47,15 @@ def depends_on_image(node: fx.Node) -> bool:
     return any(n.op == "placeholder" for n in _walk(node))
 
 
-def sizes_of(node: fx.Node) -> list[fx.Node]:
-    """The sizes that a number is made of: x.shape[2], x.size(0), x.dim(), or a whole x.shape."""
-    return [n for n in _walk(node, _is_read) if _is_read(n)]
+def readings_of(node: fx.Node, reads: Callable[[fx.Node], bool]) -> list[fx.Node]:
+    """What a value is made of: x.shape[2], x.size(0), x.dim(), a whole x.shape, x.dtype.
 
+    Args:
+        reads: whether a node tells something of a tensor.
+    """
 
-def _is_read(node: fx.Node) -> bool:
-    return is_size(node) or _is_entry(node)
+    def is_reading(n: fx.Node) -> bool:  # also x.shape[2], x.shape[-2:], x.shape[-2:][0]
+        entry = getattr(n.target, "__name__", "") == "getitem" and isinstance(n.args[0], fx.Node)
+        return reads(n) or (entry and is_reading(n.args[0]))
 
-
-def _is_entry(node: fx.Node) -> bool:
-    """x.shape[2], x.shape[-2:], x.shape[-2:][0]."""
-    if getattr(node.target, "__name__", "") != "getitem" or not isinstance(node.args[0], fx.Node):
-        return False
-    return _is_read(node.args[0])
+    return [n for n in _walk(node, is_reading) if is_reading(n)]

@@ -18,12 +18,12 @@ from ..snn.ideal import ideal_neurons
 from .accuracy import Accuracy
 from .calling import Caller, device_of, prepared
 from .costs import put_costs
-from .describe import Described, describe
+from .describe import describe
 from .energy import EnergyModel, energy_model
 from .gather import gather, merged
 from .independence import check_independence as find_dependence
 from .random_masks import RandomMasks, masked_share, random_masks
-from .records import EXTRA, KEYS
+from .records import Record
 
 logger = logging.getLogger(__name__)
 
@@ -197,12 +197,12 @@ def _record(
     twin = settle(twin_ledger, False) if twin_ledger.images else totals
     steps = accuracy.steps if kind != "ann" else None
     record = describe(model, kind, steps, totals)
-    record["name"] = name or getattr(model, "model_name", None) or type(model).__name__
-    record["kind"] = kind
+    record.name = name or getattr(model, "model_name", None) or type(model).__name__
+    record.kind = kind
     record.put("run", run, "not evaluated from a run folder")
     _put_accuracy(record, accuracy, kind, result.agreed)
-    record["top1_random_masks"] = _top1_random(result)
-    record["masked_share"] = masked_share(model, totals)
+    record.top1_random_masks = _top1_random(result)
+    record.masked_share = masked_share(model, totals)
     put_costs(record, totals, twin, energy, kind)
     _put_speed(record, result, accuracy.images, model)
     found = [text for text in gather(result.independent) if text is not None]
@@ -212,24 +212,23 @@ def _record(
         texts[0] if texts else True if found else None,
         "the check was switched off",
     )
-    record["notes"] = _notes(accuracy, totals, texts)
-    record["uncounted"] = record.uncounted() + _uncounted_operations(totals)
-    return {key: record[key] for key in (*KEYS, *EXTRA)}
+    record.notes = _notes(accuracy, totals, texts)
+    record.uncounted += _uncounted_operations(totals)
+    return record.as_dict()
 
 
-def _put_accuracy(record: Described, accuracy: Accuracy, kind: str, agreed: bool) -> None:
+def _put_accuracy(record: Record, accuracy: Accuracy, kind: str, agreed: bool) -> None:
     top1, top5 = accuracy.percent(accuracy.right1), accuracy.percent(accuracy.right5)
-    record["images"], record["classes"] = accuracy.images, accuracy.classes
-    record["top1"], record["top5"] = top1[-1], top5[-1]
+    record.images, record.classes = accuracy.images, accuracy.classes
+    record.top1, record.top5 = top1[-1], top5[-1]
     spiking = kind != "ann"
     record.put("top1_by_timestep", top1 if spiking else None, "an ANN has no time steps")
     record.put("top5_by_timestep", top5 if spiking else None, "an ANN has no time steps")
     agreement = accuracy.percent(accuracy.agree)[-1] if agreed else None
     reason = "no ANN was given to compare with" if spiking else "this is the ANN"
     record.put("agreement_with_ann", agreement, reason)
-    record["early_exit"] = None
     if accuracy.confidence is not None:
-        record["early_exit"] = {
+        record.early_exit = {
             "confidence": accuracy.confidence,
             "average_timesteps": accuracy.exit_steps / accuracy.images,
             "top1": 100.0 * accuracy.exit_right / accuracy.images,
@@ -245,15 +244,15 @@ def _top1_random(result: _Run) -> float | None:
     return accuracy.percent(accuracy.right1)[-1]
 
 
-def _put_speed(record: Described, result: _Run, images: int, model) -> None:
+def _put_speed(record: Record, result: _Run, images: int, model) -> None:
     seconds = max(gather(result.seconds))
     record.put(
         "images_per_second", images / seconds if seconds > 0 else None, "the clock did not advance"
     )
     if device_of(model).type == "cuda":
-        record["peak_memory_bytes"] = max(gather(torch.cuda.max_memory_allocated()))
+        record.peak_memory_bytes = max(gather(torch.cuda.max_memory_allocated()))
     else:
-        record["peak_memory_bytes"] = max(gather(_peak_resident_bytes())) or None
+        record.peak_memory_bytes = max(gather(_peak_resident_bytes())) or None
 
 
 def _peak_resident_bytes() -> int:

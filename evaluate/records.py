@@ -1,5 +1,6 @@
 """The record of one evaluated model, and the file `eval.json` that holds several."""
 
+import dataclasses
 import json
 import math
 import os
@@ -13,55 +14,77 @@ import torch
 
 SCHEMA = 1
 
-# Keys of a record, in order; every one is there, null with its reason in `uncounted` if need be.
-KEYS = (
-    "name",
-    "kind",
-    "run",
-    "parameters",
-    "timesteps",
-    "neuron",
-    "spike_values",
-    "attention",
-    "readout",
-    "mask",
-    "top1",
-    "top5",
-    "top1_by_timestep",
-    "top5_by_timestep",
-    "agreement_with_ann",
-    "macs",
-    "acs",
-    "synaptic_operations",
-    "other_operations",
-    "uncounted",
-    "energy_millijoules",
-    "energy_model",
-    "spikes_per_synapse",
-    "energy_to_quantised",
-    "batch_independent",
-    "firing_rate",
-    "images_per_second",
-)
-# Beyond the keys that scripts may rely on: what the report draws.
-EXTRA = (
-    "images",
-    "classes",
-    "energies",
-    "rate_times_operations",
-    "spike_driven_share",
-    "layers",
-    "early_exit",
-    "peak_memory_bytes",
-    "seed",
-    "levels",
-    "calibration",
-    "calibration_parameters",
-    "mask_scaling",
-    "top1_random_masks",
-    "masked_share",
-    "notes",
-)
+
+@dataclasses.dataclass(slots=True)
+class Promised:
+    """The columns of a record that scripts may rely on, in order.
+
+    Every one is there; what is null has its reason in `uncounted`.
+    """
+
+    name: str | None = None
+    kind: str | None = None  # "ann", "converted" or "direct"
+    run: str | None = None
+    parameters: int | None = None
+    timesteps: int | None = None
+    neuron: str | None = None
+    spike_values: list[int] | None = None
+    attention: str | None = None
+    readout: str | None = None
+    mask: float | None = None
+    top1: float | None = None  # percent, as all accuracies
+    top5: float | None = None
+    top1_by_timestep: list[float] | None = None
+    top5_by_timestep: list[float] | None = None
+    agreement_with_ann: float | None = None
+    macs: float | None = None  # per image, as all counts and energies
+    acs: float | None = None
+    synaptic_operations: float | None = None
+    other_operations: float | None = None
+    uncounted: list[str] = dataclasses.field(default_factory=list)
+    energy_millijoules: float | None = None
+    energy_model: str | None = None
+    spikes_per_synapse: float | None = None
+    energy_to_quantised: float | None = None
+    batch_independent: bool | str | None = None
+    firing_rate: dict[str, float] | None = None
+    images_per_second: float | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Record(Promised):
+    """One evaluated model: those columns, and what the report draws."""
+
+    images: int | None = None
+    classes: int | None = None
+    energies: dict[str, dict] | None = None
+    rate_times_operations: float | None = None
+    spike_driven_share: float | None = None
+    layers: list[dict] | None = None
+    early_exit: dict[str, float] | None = None
+    peak_memory_bytes: int | None = None
+    seed: int | None = None
+    levels: int | None = None
+    calibration: str | None = None
+    calibration_parameters: dict[str, int] | None = None
+    mask_scaling: str | None = None
+    top1_random_masks: float | None = None
+    masked_share: float | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def put(self, column: str, value, reason: str = "") -> None:
+        """Set a value, or null with its reason."""
+        setattr(self, column, value)
+        if value is None:
+            assert reason, column
+            self.uncounted.append(f"{column}: {reason}")
+
+    def as_dict(self) -> dict:
+        """As in `eval.json`."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+KEYS = tuple(field.name for field in dataclasses.fields(Promised))
 
 
 def versions() -> dict[str, str]:

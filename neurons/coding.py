@@ -85,6 +85,12 @@ class Coding:
             )
         return readout
 
+    def __eq__(self, other) -> bool:
+        return self.name == getattr(other, "name", other)  # a script may compare its name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def __repr__(self) -> str:
         return f"<{self.name} coding>"
 

@@ -1,15 +1,40 @@
 """`eval.json`: written whole or not at all, read with care."""
 
+import dataclasses
 import json
 
 import pytest
 
 from spikeswap.evaluate import check_record, evaluate, read_eval_json, write_eval_json
+from spikeswap.evaluate.records import Record
+
+
+PROMISED = """name kind run parameters timesteps neuron spike_values attention readout mask top1 top5
+top1_by_timestep top5_by_timestep agreement_with_ann macs acs synaptic_operations other_operations
+uncounted energy_millijoules energy_model spikes_per_synapse energy_to_quantised batch_independent
+firing_rate images_per_second""".split()
 
 
 @pytest.fixture
 def record(direct, loader):
     return evaluate(direct, loader, name="toy")
+
+
+def test_columns_are_a_plain_dictionary_in_the_promised_order(record):
+    assert type(record) is dict
+    assert list(record)[: len(PROMISED)] == PROMISED
+    assert list(record) == [field.name for field in dataclasses.fields(Record)]
+
+
+def test_a_null_needs_its_reason_and_a_column_its_name():
+    made = Record()
+    made.put("macs", None, "counting was switched off")
+    made.put("acs", 3)
+    assert made.as_dict()["uncounted"] == ["macs: counting was switched off"]
+    with pytest.raises(AssertionError):
+        made.put("top1", None)
+    with pytest.raises(AttributeError):
+        made.put("top_1", 3)
 
 
 def test_round_trip(record, tmp_path):

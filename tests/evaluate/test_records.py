@@ -8,7 +8,6 @@ import pytest
 from spikeswap.evaluate import check_record, evaluate, read_eval_json, write_eval_json
 from spikeswap.evaluate.records import Record
 
-
 PROMISED = """name kind run parameters timesteps neuron spike_values attention readout mask top1 top5
 top1_by_timestep top5_by_timestep agreement_with_ann macs acs synaptic_operations other_operations
 uncounted energy_millijoules energy_model spikes_per_synapse energy_to_quantised batch_independent

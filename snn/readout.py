@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ..neurons.clock import for_sums
+
 READOUTS = ("mean", "second-half")
 
 
@@ -33,7 +35,7 @@ class Readout:
         self.sums: list[Tensor] = []  # [B, C] sum of the first t outputs, t = 1, 2, ...
 
     def add(self, chunk: Tensor, steps: int) -> None:
-        for x in chunk.view(steps, chunk.shape[0] // steps, *chunk.shape[1:]):
+        for x in for_sums(chunk).view(steps, chunk.shape[0] // steps, *chunk.shape[1:]):
             t = len(self.sums) + 1
             if self.running:
                 total = x * t if self.coding == "rate" else x

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..support.choices import NEURONS
-from .clock import Timed
+from .clock import Timed, for_sums
 from .coding import CUMULATIVE, RATE, Coding
 from .qcfs import TIE, broadcast_threshold, quantise
 
@@ -66,9 +66,9 @@ class SpikingNeuron(Timed, nn.Module):
         chunk = self.clock.split(x)
         sent = torch.empty_like(chunk)
         if not self.state:
-            self.start(chunk[0])
+            self.start(for_sums(chunk[0]))
         for k in range(self.clock.steps):
-            self.step(chunk[k], self.clock.start + k + 1, sent[k])
+            self.step(for_sums(chunk[k]), self.clock.start + k + 1, sent[k])
         return sent.view(x.shape)
 
     def start(self, x: Tensor) -> None:

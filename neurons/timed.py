@@ -7,7 +7,7 @@ A value of the network at step t is known as its *stream* x(t), what happens in 
 import torch
 from torch import Tensor, nn
 
-from .clock import Timed
+from .clock import Timed, for_sums
 from .coding import CODINGS
 
 
@@ -31,7 +31,7 @@ class Accumulate(Timed, nn.Module):
         chunk = self.clock.split(x)
         out = torch.empty_like(chunk)
         if self.total is None:
-            self.total = torch.zeros_like(chunk[0])
+            self.total = torch.zeros_like(for_sums(chunk[0]))
         for k in range(self.clock.steps):
             self.total.add_(chunk[k])
             self.rule.running(self.total, self.clock.start + k + 1, out=out[k])

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..neurons import Coding
+from ..neurons.clock import for_sums
 
 
 class Readout:
@@ -21,7 +22,7 @@ class Readout:
         self.sums: list[Tensor] = []  # [B, C] sum of the first t outputs, t = 1, 2, ...
 
     def add(self, chunk: Tensor, steps: int) -> None:
-        for x in chunk.view(steps, chunk.shape[0] // steps, *chunk.shape[1:]):
+        for x in for_sums(chunk).view(steps, chunk.shape[0] // steps, *chunk.shape[1:]):
             if self.running:
                 x = self.coding.total(x, len(self.sums) + 1)
             elif self.sums:

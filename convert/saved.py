@@ -6,8 +6,6 @@ an allow-list; everything else is refused when saving, and again when loading.
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -15,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import fx, nn
 
+from ..support.atomic import new_file, write_file
 from .network import SpikingNetwork
 from .restoring import build
 from .storing import plain, write_modules, write_node
@@ -52,13 +51,17 @@ def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False
     }
     folder.mkdir(parents=True, exist_ok=True)
     description = json.loads(json.dumps(description))
-    _replace(folder / TENSORS, lambda path: save_file(tensors, path))
+    with new_file(folder / TENSORS) as temporary:
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:  # disk full
+            raise OSError(error) from error
     description["checksums"] = {
         TENSORS: _file_checksum(folder / TENSORS),
         DESCRIPTION: _content_checksum(description),
     }
     text = json.dumps(description, indent=1)
-    _replace(folder / DESCRIPTION, lambda path: Path(path).write_text(text))
+    write_file(folder / DESCRIPTION, text)
 
 
 def _all_tensors(gm: fx.GraphModule) -> dict[str, torch.Tensor]:
@@ -96,22 +99,6 @@ def _check_sums(description: dict, folder: Path) -> None:
             f"{folder / TENSORS} is damaged or does not belong to its {DESCRIPTION} (its checksum "
             "is another); convert again"
         )
-
-
-def _replace(path: Path, write) -> None:
-    """Write to a temporary name beside `path`, then rename."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except SafetensorError as error:
-        raise OSError(
-            f"{path} cannot be written: {error}; free some space and try again"
-        ) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def load(folder, leaf_modules: dict[str, nn.Module] | None = None) -> SpikingNetwork:

@@ -5,6 +5,14 @@ from pathlib import Path
 
 import yaml
 
+from ..support.files import MOST_LEVELS, check_tree, read_text
+from ..support.messages import reason
+
+MOST_BYTES = 2**18  # of a recipe
+MOST_ALIASES = 8  # in a recipe; many would let a few lines stand for millions
+# What PyYAML raises on what is no YAML, or no value of the type that it names.
+_NO_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
 
 def near_names(name, known) -> str:
     """`did you mean a, b?`, or all known names if none is near."""
@@ -52,13 +60,11 @@ def find_config(name_or_path, folder: Path) -> Path:
 
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file; ValueError for anything else."""
+    text = read_text(path, "config", "name a small .yaml file", MOST_BYTES)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"config {str(path)!r} is not valid YAML: {reason}") from error
-    except OSError as error:
-        raise ValueError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"config {str(path)!r} is not valid YAML: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -67,3 +73,25 @@ def read_yaml(path: Path) -> dict:
             "see configs/swin_t_bn.yaml for the form"
         )
     return content
+
+
+def parse_yaml(text: str):
+    """The value in a YAML text; ValueError for what is none, or grows when it is written out."""
+    try:
+        _check_events(text)
+        return check_tree(yaml.safe_load(text))
+    except _NO_YAML as error:
+        raise ValueError(reason(error)) from error
+
+
+def _check_events(text: str) -> None:
+    """ValueError before a few lines become millions of values, or hold PyYAML for hours."""
+    aliases = depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if aliases > MOST_ALIASES:
+            raise ValueError(f"more than {MOST_ALIASES} aliases (*name); write the values out")
+        if depth > MOST_LEVELS:
+            raise ValueError(f"more than {MOST_LEVELS} lists within lists")

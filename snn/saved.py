@@ -7,14 +7,13 @@ an allow-list; everything else is refused when saving, and again when loading.
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ..support.atomic import new_file, write_file
 from .description import DESCRIPTION, TENSORS, check
 from .network import SpikingNetwork
 from .restoring import all_tensors, build, check_values, fill
@@ -58,13 +57,16 @@ def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False
     except ValueError as error:
         raise ValueError(f"the network cannot be stored: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / TENSORS, lambda path: save_file(tensors, path))
+    with new_file(folder / TENSORS) as temporary:
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:  # disk full
+            raise OSError(error) from error
     description["checksums"] = {
         TENSORS: _file_checksum(folder / TENSORS),
         DESCRIPTION: _content_checksum(description),
     }
-    text = json.dumps(description, indent=1)
-    _replace(folder / DESCRIPTION, lambda path: Path(path).write_text(text))
+    write_file(folder / DESCRIPTION, json.dumps(description, indent=1))
 
 
 def _file_checksum(path: Path) -> str:
@@ -95,22 +97,6 @@ def _check_sums(content: dict, description: Path, tensors: Path) -> None:
         same = sums[TENSORS] == _file_checksum(tensors)
         with _blaming(tensors, f"is damaged or does not belong to its {DESCRIPTION}: "):
             need(same, "its checksum is another")
-
-
-def _replace(path: Path, write) -> None:
-    """Write to a temporary name beside `path`, then rename."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except SafetensorError as error:
-        raise OSError(
-            f"{path} cannot be written: {error}; free some space and try again"
-        ) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def load(folder, leaf_modules: dict[str, nn.Module] | None = None) -> SpikingNetwork:

@@ -1,9 +1,12 @@
 """Files from strangers: regular ones only, no larger than they may be, no deeper than they should."""
 
+import json
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
+
+from .messages import reason
 
 MOST_TEXT = 64 * 2**20  # bytes of a JSON file
 MOST_OBJECTS = 2_000_000  # in a file, with all that is shared written out
@@ -11,7 +14,7 @@ MOST_LEVELS = 64  # of containers within containers
 
 
 def open_file(path, what: str, advice: str) -> BinaryIO:
-    """A regular file that is not empty, open for reading.
+    """A regular file, open for reading.
 
     Args:
         path: of the file, or of a link to it.
@@ -19,7 +22,7 @@ def open_file(path, what: str, advice: str) -> BinaryIO:
         advice: what to do if it is not there.
 
     Raises:
-        ValueError: missing, a folder, a pipe or device, not readable, empty.
+        ValueError: missing, a folder, a pipe or device, not readable.
     """
     path = Path(path)
     try:
@@ -28,8 +31,6 @@ def open_file(path, what: str, advice: str) -> BinaryIO:
             raise ValueError(f"{what} {path} is a folder; {advice}")
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{what} {path} is a pipe or a device, no file; {advice}")
-        if status.st_size == 0:
-            raise ValueError(f"{what} {path} is empty; restore it")
         return open(path, "rb")
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"there is no {what} {path}; {advice}") from None
@@ -57,7 +58,16 @@ def read_text(path, what: str, advice: str, most: int = MOST_TEXT) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{what} {path} is no text ({error.reason}); {advice}") from error
+        raise ValueError(f"{what} {path} is no UTF-8 text; {advice}") from error
+
+
+def read_json(path, what: str, advice: str):
+    """The value in a JSON file; ValueError as `read_text`, or for what is no JSON."""
+    text = read_text(path, what, advice)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} {path} is not JSON ({reason(error)}); {advice}") from error
 
 
 def check_tree(value):

@@ -6,12 +6,12 @@ comes back as a `Stranger`, empty but for the entries that were put into it as i
 
 import math
 import pickletools
-import reprlib
 from collections.abc import Callable
 
 import torch
 
 from .files import check_tree
+from .messages import shown
 
 MOST_OPERATIONS = 2_000_000  # of a pickle; a checkpoint has about 40 for each tensor
 LONGEST_NAME = 1000  # letters of a class
@@ -29,6 +29,12 @@ DTYPES = {
     "BoolStorage": torch.bool,
     "ComplexFloatStorage": torch.complex64,
     "ComplexDoubleStorage": torch.complex128,
+}
+_SAME_SIZE = {  # storages of tensors that are not made: their bytes are passed over
+    "UntypedStorage": torch.uint8,
+    "QInt8Storage": torch.int8,
+    "QUInt8Storage": torch.uint8,
+    "QInt32Storage": torch.int32,
 }
 _VALUES = set(
     "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINSTRING "
@@ -59,6 +65,9 @@ class Stranger(dict):
     def __init__(self, kind: str):
         super().__init__()
         self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"<{self.kind}>"
 
 
 class _Storage:
@@ -154,7 +163,7 @@ def _set(target, items: list) -> None:
     for key, value in zip(items[::2], items[1::2], strict=True):
         plain = key is None or isinstance(key, (str, bool)) or type(key) is int and abs(key) < 2**60
         if not plain:  # other keys can be made to collide
-            key = Name(f"{type(key).__name__} {reprlib.repr(key)}")
+            key = Name(f"a {type(key).__name__}")
         target[key] = value
 
 
@@ -170,11 +179,11 @@ def _persistent(given: tuple, storage):
     if given[0] != "storage":
         return given[1]
     _, kind, key, _, count, *view = given
-    dtype = DTYPES.get(kind.text.rpartition(".")[2]) if isinstance(kind, Name) else None
+    dtype = (DTYPES | _SAME_SIZE).get(kind.text.rpartition(".")[2])
     if dtype is None:
-        return Stranger("storage of a rare data type")
+        raise ValueError(f"it has a storage of unknown kind ({kind.text[:40]})")
     if not (isinstance(key, str) and _whole(count)) or any(part is not None for part in view):
-        raise ValueError(f"it describes the storage {reprlib.repr(key)} wrongly")
+        raise ValueError(f"it describes the storage {shown(key)} wrongly")
     return _Storage(storage(key, count, dtype), dtype)
 
 
@@ -196,7 +205,7 @@ def _first(value, *_):
 
 def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
     if not isinstance(storage, _Storage):
-        return Stranger("tensor of a rare data type")
+        raise ValueError("it holds a tensor without a storage")
     if metadata:
         return Stranger("conjugated or negated tensor")
     whole = all(
@@ -210,7 +219,7 @@ def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, meta
     last = offset + sum((count - 1) * step for count, step in zip(size, stride, strict=True))
     if last >= available or elements > max(available, SMALL):
         raise ValueError(
-            f"it holds a tensor of shape {reprlib.repr(size)} and strides {reprlib.repr(stride)} in a "
+            f"it holds a tensor of shape {shown(size)} and strides {shown(stride)} in a "
             f"storage of {available:,} elements"
         )
     return torch.empty(0, dtype=storage.dtype).set_(storage.data, offset, size, stride)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .files import open_file, size_of
+from .messages import reason
 from .tensor_pickle import read_pickle
 
 SAVE = "save one with torch.save(model.state_dict(), PATH)"
@@ -47,16 +48,14 @@ def read_checkpoint(path):
         try:
             return _reader(path, head)(stream)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ValueError(
-                f"checkpoint {path} cannot be read: {reason}; copy it again"
-            ) from error
+            why = error.strerror or reason(error)
+            raise ValueError(f"checkpoint {path} cannot be read: {why}; copy it again") from error
         except _Refused as error:
             raise ValueError(f"checkpoint {path} is {error}") from error
         except _DAMAGE as error:
             raise ValueError(
                 f"{path} is no readable checkpoint: it is truncated, corrupt or another kind of file "
-                f"({_first_line(error)}); copy it again, or {SAVE}"
+                f"({reason(error)}); copy it again, or {SAVE}"
             ) from error
 
 
@@ -67,6 +66,8 @@ def _reader(path: Path, head: bytes):
     if head[:4] == b"PK\x03\x04":
         return _read_zip
     onnx = path.suffix == ".onnx" or head[:1] == b"\x08" and head[2:3] == b"\x12"
+    if not head:
+        raise _Refused("empty; copy it again")
     kinds = [kind for start, kind in _OTHERS.items() if head.startswith(start)] + [_ONNX] * onnx
     if head[257:262] == b"ustar":
         kinds.append(("a tar archive", f"unpack it, or load it with its own PyTorch and {SAVE}"))
@@ -171,8 +172,3 @@ def _storage(buffer: bytearray) -> torch.UntypedStorage:
     if not buffer:
         return torch.UntypedStorage(0)
     return torch.frombuffer(buffer, dtype=torch.uint8).untyped_storage()
-
-
-def _first_line(error: BaseException) -> str:
-    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return line if len(line) <= 120 else line[:117] + "..."

@@ -5,14 +5,14 @@ Readable with `torch.load(path, weights_only=True)`; written to a temporary name
 
 import io
 import math
-import reprlib
 from pathlib import Path
 
 import torch
 
+from ..support.atomic import write_file
+from ..support.messages import shown
 from ..support.state_dicts import check_state_dict
 from ..support.weight_files import read_checkpoint
-from .atomic import write_file
 from .network import check_build
 
 FORMAT = "spikeswap-checkpoint"
@@ -79,7 +79,7 @@ def load_checkpoint(path: Path) -> dict:
         )
     if content.get("schema") != SCHEMA:
         raise ValueError(
-            f"{path} has checkpoint schema {reprlib.repr(content.get('schema'))}, this version "
+            f"{path} has checkpoint schema {shown(content.get('schema'))}, this version "
             f"reads {SCHEMA}; use the version of spikeswap that wrote it"
         )
     missing = [key for key in _NEEDED if key not in content]
@@ -105,12 +105,10 @@ def _check_content(content: dict) -> None:
         raise ValueError(f"epoch is {content['epoch']}, but must be 0 or more")
     wrong = [group for group, values in content["config"].items() if type(values) is not dict]
     if wrong:
-        raise ValueError(f"config holds no keys and values under {reprlib.repr(wrong[0])}")
+        raise ValueError(f"config holds no keys and values under {shown(wrong[0])}")
     best = content.get("best")
     if best is not None and not math.isfinite(_number(best.get("top1"))):
-        raise ValueError(
-            f"best has the accuracy {reprlib.repr(best.get('top1'))}, which is no number"
-        )
+        raise ValueError(f"best has the accuracy {shown(best.get('top1'))}, which is no number")
     check_state_dict(content["model"], "its model")
     check_state_dict(content.get("model_ema") or {}, "its model_ema")
     check_build(content["build"], content["model"])

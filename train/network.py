@@ -1,7 +1,6 @@
 """The network of a run, rebuilt from the plain numbers in its checkpoint."""
 
 import math
-import reprlib
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 from ..convert import insert_qcfs
 from ..models import create_model, list_models
 from ..neurons import MOST_LEVELS, QCFS
+from ..support.messages import reason, shown
 
 _LARGEST = 2**20  # of the whole numbers that describe a network
 _CALLS = 100  # of torch that building a network may take for each of its tensors
@@ -81,9 +81,7 @@ def check_build(build: dict, state: dict[str, Tensor]) -> None:
     """
     for key, (holds, condition) in _BUILD.items():
         if not holds(build.get(key, [] if key == "mask_sites" else None)):
-            raise ValueError(
-                f"build.{key} is {reprlib.repr(build.get(key))}, but must be {condition}"
-            )
+            raise ValueError(f"build.{key} is {shown(build.get(key))}, but must be {condition}")
     try:
         with _CallLimit(_CALLS * (len(state) + 10)), torch.device("meta"):
             empty = create_model(
@@ -94,8 +92,7 @@ def check_build(build: dict, state: dict[str, Tensor]) -> None:
                 **build["overrides"],
             )
     except (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"its build makes no network ({reason})") from error
+        raise ValueError(f"its build makes no network ({reason(error)})") from error
     bytes_given = sum(tensor.nbytes for tensor in state.values())
     if sum(buffer.nbytes for buffer in empty.buffers()) > 4 * bytes_given + _SMALL:
         raise ValueError("its build makes a network of endless constants")
@@ -142,6 +139,7 @@ def restore_network(checkpoint: dict) -> nn.Module:
                 site.set_threshold(state[f"{name}.threshold"])  # one a channel, from data
         model.load_state_dict(state)
     except (KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"the weights do not fit the network of their build: {reason}") from error
+        raise ValueError(
+            f"the weights do not fit the network of their build: {reason(error)}"
+        ) from error
     return model.eval()

@@ -11,6 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..distributed import is_main, sum_over_processes
+from ..support.messages import reason
 from .accuracy import classification_accuracy
 from .objective import Objective, StepLogits, count_correct
 from .parallel import data_parallel
@@ -114,8 +115,8 @@ class Training:
                 self.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"this checkpoint does not fit the recipe's network and optimizer ({error}), so no "
-                "training can go on from it; start a new one with --init PATH"
+                "this checkpoint does not fit the recipe's network and optimizer "
+                f"({reason(error)}), so no training can go on from it; start a new one with --init PATH"
             ) from error
         self.epoch = state["epoch"]
 

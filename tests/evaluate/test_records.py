@@ -70,7 +70,7 @@ def test_the_old_file_survives_a_failure(record, tmp_path):
 
 
 def test_a_run_that_was_deleted(tmp_path):
-    with pytest.raises(ValueError, match="no such file"):
+    with pytest.raises(ValueError, match="there is no evaluation .*gone"):
         read_eval_json(tmp_path / "gone")
 
 
@@ -80,13 +80,22 @@ def test_a_run_that_was_deleted(tmp_path):
         ('{"schema": 2, "models": []}', "schema 2"),
         ("[]", "schema None"),
         ("{", "not JSON"),
+        ("", "not JSON"),
+        ("[" * 10**6, "not JSON"),
+        ("9" * 10**4, "not JSON"),
+        (
+            '{"schema": 1, "data": "x", "split": "val", "images": 3, "models": 3}',
+            "models is no list",
+        ),
+        ('{"schema": 1, "data": "x", "split": "val", "images": 3, "models": [3]}', "no record"),
         ('{"schema": 1, "data": "x", "split": "val", "images": 3}', "'models' is missing"),
     ],
 )
 def test_files_of_another_schema_or_damaged(tmp_path, text, message):
     (tmp_path / "eval.json").write_text(text)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         read_eval_json(tmp_path)
+    assert "eval.json" in str(caught.value) and len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize(
@@ -96,6 +105,14 @@ def test_files_of_another_schema_or_damaged(tmp_path, text, message):
         ({"top1": 101.0}, "no percentage"),
         ({"acs": -5}, "at least 0"),
         ({"macs": None, "uncounted": []}, "without a reason"),
+        ({"top1": "high"}, "top1 is 'high', no percentage"),
+        ({"top5": float("nan")}, "no percentage"),
+        ({"macs": True}, "macs is True"),
+        ({"acs": [1]}, r"acs is \[1\]"),
+        ({"firing_rate": [0.5]}, "of a wrong type"),
+        ({"firing_rate": {"fire": None}}, "firing rate None"),
+        ({"uncounted": 3}, "of a wrong type"),
+        ({"name": 3}, "no record with a name"),
     ],
 )
 def test_impossible_values(record, change, message):

@@ -119,3 +119,71 @@ def test_bad_files_are_refused_by_name(tmp_path, damage, words):
     with pytest.raises(ValueError, match=words) as caught:
         load_checkpoint(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def changed(**more):
+    return lambda c: {**c, **more}
+
+
+def built(**more):
+    return lambda c: {**c, "build": {**c["build"], **more}}
+
+
+def with_weight(name, tensor):
+    return lambda c: {**c, "model": {**c["model"], name: tensor}}
+
+
+def without(name):
+    return lambda c: {**c, "model": {k: v for k, v in c["model"].items() if k != name}}
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (changed(epoch="x"), "epoch is a str"),
+        (changed(epoch=-1), "epoch is -1"),
+        (changed(model=[1]), "model is a list"),
+        (changed(build=None), "build is a NoneType"),
+        (changed(config={"TRAIN": 3}), "under 'TRAIN'"),
+        (changed(kind=7), "kind is a int"),
+        (changed(optimizer=[]), "optimizer is a list"),
+        (changed(best={}), "best has the accuracy None"),
+        (changed(model_ema={"w": 3}), "its model_ema holds no state dict"),
+        (built(levels=0), "build.levels is 0"),
+        (built(levels=10**12), "build.levels is 1000000000000"),
+        (built(levels=True), "build.levels is True"),
+        (built(threshold=-1.0), "build.threshold is -1"),
+        (built(threshold=float("nan")), "build.threshold is nan"),
+        (built(mask=7), "build.mask is 7"),
+        (built(mask="x" * 10**6), "build.mask is 'xxx"),
+        (built(mask_sites=[1]), "build.mask_sites"),
+        (built(overrides=[1]), r"build.overrides is \[1\]"),
+        (built(overrides={"depths": [10**9]}), "build.overrides"),
+        (built(overrides={"nonsense": 1}), "no such override"),
+        (built(overrides={3: 1}), "makes no network"),
+        (built(overrides={"num_classes": 4}), "makes no network"),
+        (built(model="resnet19"), "build.model is 'resnet19'"),
+        (built(model=["resnet20"]), "build.model is"),
+        (built(num_classes=0), "build.num_classes is 0"),
+        (built(num_classes=10**6), r"fc.weight is \(10, 64\), but its build needs \(1000000, 64\)"),
+        (built(in_chans="3"), "build.in_chans is '3'"),
+        (built(img_size=10**9), "build.img_size"),
+        (built(model="sdt", overrides={"depth": 10**6}), "many more layers"),
+        (
+            built(model="swin_bn", overrides={"embed_dim": 2**20, "depths": "ab"}),
+            "makes no network",
+        ),
+        (without("fc.weight"), "fc.weight is missing"),
+        (with_weight("fc.weight", torch.ones(3)), r"fc.weight is \(3,\)"),
+        (with_weight("fc.bias", torch.ones(10, dtype=torch.complex64)), "complex64"),
+        (with_weight("fc.bias", torch.full((10,), float("nan"))), "'fc.bias' holds NaN"),
+        (with_weight("bn1.running_var", torch.full((16,), -1.0)), "a variance below 0"),
+    ],
+)
+def test_impossible_values_are_refused_by_file_and_entry(change, words, tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, change(content()))
+    with pytest.raises(ValueError, match=words) as caught:
+        load_checkpoint(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000

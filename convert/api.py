@@ -25,6 +25,7 @@ from .passes.masks import (
 )
 from .passes.sites import qcfs_to_clipped, relus_to_qcfs
 from .pipeline import conversion_passes, run_passes
+from .self_check import check_conversion, remember
 
 
 def insert_qcfs(
@@ -122,6 +123,7 @@ def convert_model(
     per_channel: bool = True,
     leaf_modules=(),
     example_inputs=None,
+    check: bool = True,
 ) -> SpikingNetwork:
     """Convert a QCFS network, or a pretrained ReLU network and images, to a spiking network.
 
@@ -143,6 +145,8 @@ def convert_model(
         calibration_steps: T that the step-wise bias is fitted for.
         levels: L for a network with plain ReLU (default 16).
         per_channel: one threshold a channel (else one a site).
+        check: prove on three steps of the example, or of noise, that the spiking network tends to
+            the network that it was made of.
 
     Raises:
         UnconvertibleError: lists every operation that cannot be converted.
@@ -182,6 +186,7 @@ def convert_model(
     if fit is not None:
         fit.fit_thresholds(gm)
     all_levels = sorted({m.levels for m in gm.modules() if isinstance(m, QCFS)})
+    before = remember(gm) if check else None
     run_passes(
         gm,
         conversion_passes(neuron, attention == "per-step", mask_scaling, seed, gm.meta["leaves"]),
@@ -202,6 +207,8 @@ def convert_model(
         timesteps=None,
     )
     network = SpikingNetwork(gm, info).eval()
+    if before is not None:
+        check_conversion(network, before)
     if fit is not None:
         fit.fit_bias(network)
     return network

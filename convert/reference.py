@@ -44,9 +44,13 @@ def reference_network(network, model: nn.Module) -> Reference:
     remove_masks(gm)
     if info.mask > 0:
         insert_masks(gm, info.mask, info.mask_sites, info.mask_scaling)
-    gm.eval()
+    return limit(gm.eval(), network)
+
+
+def limit(gm: fx.GraphModule, network) -> Reference:
+    """What `network` tends to, out of its QCFS network in normal form with masks, which is used up."""
     if network.coding.clips:
         qcfs_to_clipped(gm)
     if network.coding.freezes_masks:
-        masks_to_seeded(gm, info.seed, info.mask_scaling, frozen=True)
+        masks_to_seeded(gm, network.info.seed, network.info.mask_scaling, frozen=True)
     return Reference(gm, network.coding.limit)

@@ -194,6 +194,7 @@ class _Assignment:
         with graph.inserting_after(constant):
             offset = self.new(graph.call_module(name, (node, constant)), Domain.STREAM)
         offset.meta.update({k: v for k, v in node.meta.items() if k != "domain"})
+        node.meta.pop("value_of", None)
         node.replace_all_uses_with(
             offset, delete_user_cb=lambda user: user is not offset, propagate_meta=False
         )

@@ -36,6 +36,7 @@ def fold_batch_norms(gm: fx.GraphModule) -> int:
         bias = bias.to(layer.weight)
         layer.weight = nn.Parameter(new.to(layer.weight), requires_grad=False)
         layer.bias = nn.Parameter(bias, requires_grad=False)
+        before.meta["value_of"] = node.meta.get("value_of")
         erase(node, before)
         changed += 1
     return finish(gm, changed)

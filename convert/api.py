@@ -11,6 +11,7 @@ from ..graph.number_check import check_numbers
 from ..neurons import NEURONS, QCFS
 from ..neurons.mask import check_ratio, check_scaling
 from ..simulate import check_readout
+from ..support.whole_numbers import whole_number
 from .analysis import check_convertible, check_model
 from .calibration import Calibration
 from .network import SpikingNetwork
@@ -163,8 +164,7 @@ def convert_model(
     check_readout(readout, coding)
     check_scaling(mask_scaling)
     ratio = None if mask is None else check_ratio(mask)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ValueError(f"seed {seed!r} must be a whole number")
+    seed = whole_number("seed", seed, least=None)
     if calibration is None and (calibrate != "thresholds" or calibration_steps is not None):
         raise ValueError(
             f"calibrate={calibrate!r} with calibration_steps={calibration_steps} needs "

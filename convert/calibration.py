@@ -10,6 +10,7 @@ from ..graph import VARYING, Kind, classify
 from ..graph.operations import module_of
 from ..graph.surgery import calls
 from ..neurons import ChannelAffine, SpikingNeuron
+from ..support.whole_numbers import whole_number
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,9 @@ class Calibration:
     def __init__(self, gm: fx.GraphModule, loader, method: str, steps: int | None):
         if method not in CALIBRATIONS:
             raise ValueError(f"calibrate {method!r} is unknown; known: {', '.join(CALIBRATIONS)}")
-        if method != "thresholds" and (
-            isinstance(steps, bool) or not isinstance(steps, int) or steps < 1
-        ):
-            raise ValueError(
-                f"calibration_steps {steps!r} must be a whole number of at least 1: the "
-                "largest T that the step-wise bias is fitted for, e.g. 128"
-            )
+        if method != "thresholds":
+            what = ": the largest T that the step-wise bias is fitted for, e.g. 128"
+            steps = whole_number("calibration_steps", steps, hint=what)
         weight = next(gm.parameters())
         batches = [batch_images(b).to(weight.device, weight.dtype) for b in loader]
         if not batches or sum(map(len, batches)) == 0:

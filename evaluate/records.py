@@ -1,18 +1,15 @@
 """The record of one evaluated model, and the file `eval.json` that holds several."""
 
 import json
-import platform
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from numbers import Real
 from pathlib import Path
-
-import torch
 
 from ..support.atomic import write_file
 from ..support.files import read_json
 from ..support.messages import shown
+from ..support.versions import versions
 
 SCHEMA = 1
 
@@ -65,15 +62,6 @@ EXTRA = (
     "masked_share",
     "notes",
 )
-
-
-def versions() -> dict[str, str]:
-    """Versions that a result depends on."""
-    try:
-        ours = metadata.version("spikeswap")
-    except metadata.PackageNotFoundError:  # used from a folder on the path, not installed
-        ours = "not installed"
-    return {"spikeswap": ours, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def write_eval_json(

@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 
 from ..support.atomic import write_file
 from ..support.metrics_file import read_metrics
+from ..support.versions import versions
 from . import figures
 from .distribution_figures import distributions, norms
 from .drawing import Drawing
@@ -20,7 +21,7 @@ from .layer_table import layer_table
 from .map_figures import activation_maps
 from .mask_figures import mask_accuracy, mask_power, mask_table
 from .observation import Observation
-from .records import check_record, read_eval_json, versions
+from .records import check_record, read_eval_json
 from .tables import as_csv, as_latex, as_markdown, number, percent, shown_columns
 from .words import describe_model, findings
 

@@ -6,7 +6,6 @@ is good for the example's image size only and says so in `graph_module.meta["fix
 """
 
 import contextlib
-import difflib
 import functools
 import inspect
 import logging
@@ -15,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from ..neurons import QCFS, ClippedReLU, SpikeMask
+from ..support.messages import near_names
 from .copying import about, copy_model, unwrap
 from .errors import UnconvertibleError
 from .examples import NEEDS_VALUES, Example, guess_example, like_weights, quiet, usual_image
@@ -253,11 +253,8 @@ def _leaves(model: nn.Module, leaf_modules) -> list:
     names = dict(model.named_modules())
     for leaf in leaf_modules:
         if isinstance(leaf, str) and leaf not in names:
-            near = difflib.get_close_matches(leaf, names, n=3)
             raise ValueError(
-                f"leaf module {leaf!r} is no module of the network; "
-                f"{'did you mean' if near else 'modules are'} "
-                f"{', '.join(near or list(names)[1:8])}?"
+                f"leaf module {leaf!r} is no module of the network; {near_names(leaf, list(names)[1:])}"
             )
     instances = [name for name, m in names.items() if any(m is leaf for leaf in leaf_modules)]
     return [leaf for leaf in leaf_modules if not isinstance(leaf, nn.Module)] + instances

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from spikeswap.configs import get_config
 from spikeswap.convert import convert_model
+from spikeswap.support.versions import versions
 from spikeswap.train import build_network, seed_everything
 
 
@@ -56,7 +57,7 @@ def measure(arguments, device) -> dict:
         "repeats": arguments.repeats,
         "device": _device_name(device),
         "threads": torch.get_num_threads(),
-        "versions": _setup.versions(),
+        "versions": versions(),
         "ann": {"seconds": ann, "peak_bytes": memory["ann"]},
         "snn": [_row(steps, seconds[steps], ann, memory[steps]) for steps in arguments.timesteps],
     }

@@ -8,6 +8,7 @@ from _setup import training_images
 
 from spikeswap.convert import convert_model
 from spikeswap.distributed import world_size
+from spikeswap.support.versions import versions
 from spikeswap.train import new_folder
 
 
@@ -162,5 +163,5 @@ def save(snn, folder, settings: Settings, run) -> None:
             **settings.plain(),
             model=run.build["model"],
             epoch=run.checkpoint["epoch"],
-            versions=_setup.versions(),
+            versions=versions(),
         )

@@ -9,6 +9,7 @@ from _cli import say
 
 from spikeswap.configs import save_config
 from spikeswap.distributed import from_main, is_main
+from spikeswap.support.versions import versions
 from spikeswap.train import (
     CannotWriteError,
     MetricsLog,
@@ -28,7 +29,7 @@ class RunKeeper:
             "build": build,
             "config": _setup.plain_dict(cfg),
             "data": _setup.describe_data(bundle),
-            "versions": _setup.versions(),
+            "versions": versions(),
         }
         self.fresh = resumed is None
         if resumed is not None:

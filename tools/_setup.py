@@ -1,11 +1,9 @@
 """From a config to plain arguments: data, network, what a checkpoint says about itself."""
 
-import platform
 from pathlib import Path
 
 import torch
 
-import spikeswap
 from spikeswap.configs import default_config
 from spikeswap.data import load_dataset
 from spikeswap.distributed import rank, world_size
@@ -109,15 +107,6 @@ def plain_dict(node) -> dict:
     """A config node as ordinary dictionaries."""
     return {
         key: plain_dict(value) if isinstance(value, dict) else value for key, value in node.items()
-    }
-
-
-def versions() -> dict:
-    """What made a file."""
-    return {
-        "spikeswap": spikeswap.__version__,
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
     }
 
 

@@ -14,6 +14,7 @@ from spikeswap.configs import get_config, save_config
 from spikeswap.convert import insert_qcfs
 from spikeswap.models import create_model, is_direct, load_published
 from spikeswap.neurons import QCFS
+from spikeswap.support.versions import versions
 from spikeswap.train import build_network, claim_run_folder, point_latest, save_checkpoint
 
 
@@ -53,7 +54,7 @@ def _run(arguments, cfg, bundle, network, kind: str, build: dict) -> _runs.Run:
         **{"epoch": 0, "epochs": 0, "kind": kind, "build": build},
         "config": _setup.plain_dict(cfg),
         "weights": str(arguments.weights),
-        "versions": _setup.versions(),
+        "versions": versions(),
         "data": _setup.describe_data(bundle),
     }
     folder = Path(arguments.output) / _setup.stem_of(arguments.cfg, bundle.name)

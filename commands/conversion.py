@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 
 from ..convert import convert_model
 from ..distributed import world_size
-from ..evaluate.records import versions
 from ..neurons import NEURONS
+from ..support.versions import versions
 from ..train import new_folder
 from . import setting_up
 from .cli import say

@@ -12,6 +12,7 @@ from ..neurons import NEURONS, QCFS
 from ..neurons.mask import check_ratio
 from ..snn.info import ConversionInfo, check_choices
 from ..snn.network import SpikingNetwork
+from ..support.whole_numbers import whole_number
 from .analysis import check_convertible, check_model
 from .calibration import Calibration
 from .passes.masks import (
@@ -154,8 +155,7 @@ def convert_model(
     """
     check_choices(neuron, attention, readout, mask_scaling)
     ratio = None if mask is None else check_ratio(mask)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ValueError(f"seed {seed!r} must be a whole number")
+    seed = whole_number("seed", seed, least=None)
     if calibration is None and (calibrate != "thresholds" or calibration_steps is not None):
         raise ValueError(
             f"calibrate={calibrate!r} with calibration_steps={calibration_steps} needs "

@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
 
 def _near_names(flag: str, known: list[str]) -> str:
     try:
-        from spikeswap.support.messages import near_names
+        from ..support.messages import near_names
     except ModuleNotFoundError as missing:
         return _how_to_install(missing)
     return near_names(flag, known)

@@ -1,11 +1,13 @@
 """The closed lists of saved conversions: what a stored graph may call, read and be built of."""
 
+import builtins
 import importlib
 
 from torch import nn
 
 from ..neurons import NEURONS
-from ..ops import UNKNOWN, Kind, spelled
+from ..ops import UNKNOWN, Kind, function_spelling, spelled
+from ..ops.modules import MODULES
 from .strict_json import shown
 
 READABLE = {"shape", "ndim", "dtype", "device", "T", "mT", "values", "indices", "is_cuda"}
@@ -19,16 +21,8 @@ _FUNCTION_HOMES = (
     "torchvision.ops",
     "spikeswap.graph.parts",
 )
-_BUILTINS = {"getattr", "int", "float", "len", "max", "min", "sum", "abs", "slice"}
-_TORCH_FILES = """activation batchnorm channelshuffle conv dropout flatten fold instancenorm linear
-normalization padding pixelshuffle pooling upsampling""".split()
-_CLASS_HOMES = (
-    *(f"torch.nn.modules.{name}" for name in _TORCH_FILES),
-    "spikeswap.neurons.mask",
-    "spikeswap.neurons.spiking",
-    "spikeswap.neurons.timed",
-    "timm.layers.norm",
-)
+# Where the classes lie that the table of operations knows, and timm's norms.
+_CLASS_HOMES = {kind.__module__ for _, kinds in MODULES for kind in kinds} | {"timm.layers.norm"}
 
 
 def known_operation(name: str) -> bool:
@@ -38,7 +32,10 @@ def known_operation(name: str) -> bool:
 
 
 def _function(home: str, name: str):
-    known = name in _BUILTINS if home == "builtins" else known_operation(name)
+    if home == "builtins":
+        known = function_spelling(getattr(builtins, name, None)).operation.kind is Kind.SIZE
+    else:
+        known = known_operation(name)
     if not known or home not in _FUNCTION_HOMES:
         return None
     found = getattr(importlib.import_module(home), name, None)

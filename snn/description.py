@@ -10,6 +10,7 @@ from torch import fx
 from ..graph import Domain
 from ..neurons import SpikingNeuron
 from ..neurons.coding import CODINGS
+from ..ops import spelled
 from .allowed import PYTHON_HOMES, READABLE, find_class, find_function, known_operation
 from .fields import (
     COUNT,
@@ -80,7 +81,6 @@ _CONSTANTS = {  # tags of arguments that hold no other argument
     "dtype": lambda value: type(value) is str and value in DTYPES,
     "device": text(r"(cpu|cuda|mps|xpu)(:\d{1,3})?"),
 }
-_SIZED_BY_FLOATS = ("arange", "interpolate", "upsample")
 
 
 def check(description: dict, leaves=()) -> None:
@@ -182,7 +182,7 @@ def _check_function(where: str, target: str, values: list) -> None:
 
 def _check_numbers(where: str, name: str, values: list) -> None:
     """One call may not ask for a tensor or a Python number beyond all bounds."""
-    kinds = (int, float) if name in _SIZED_BY_FLOATS else (int,)
+    kinds = (int, float) if spelled(name).operation.name in ("arange", "interpolate") else (int,)
     numbers = [value for value in values if type(value) in kinds]
     need(sizes_fit(numbers), f"{where} asks for more than {LARGEST} values: {{}}", numbers)
     small = "pow" not in name or all(abs(number) <= LARGEST_POWER for number in numbers)

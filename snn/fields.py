@@ -3,14 +3,15 @@
 import keyword
 import math
 import re
+import unicodedata
 
-from .strict_json import need
+from .strict_json import DEEPEST, need
 
 LARGEST = 2**31  # what sizes may multiply to: elements that 32 bits can number
 LARGEST_IMAGE = 2**28  # values
 LARGEST_COUNT = 2**24  # levels, steps: whole numbers that float32 can count
 
-_PATH = re.compile(r"[\w -]+(\.[\w -]+)*", re.ASCII)
+_PATH = re.compile(r"[\w +=/:@-]+(\.[\w +=/:@-]+)*")  # what no literal in source is ended by
 
 # -- kinds: functions of a value ---------------------------------------------------------------
 
@@ -48,9 +49,13 @@ def is_name(value) -> bool:
 
 def is_path(value) -> bool:
     """Dotted names under which a module or a tensor may lie."""
-    if type(value) is not str or not _PATH.fullmatch(value):
+    if type(value) is not str or len(value) > 1000 or not _PATH.fullmatch(value):
         return False
-    return not any(part.startswith("__") or keyword.iskeyword(part) for part in value.split("."))
+    if not unicodedata.is_normalized("NFKC", value):  # Python would read another name
+        return False
+    parts = value.split(".")
+    private = any(part.startswith("__") or keyword.iskeyword(part) for part in parts)
+    return len(parts) <= DEEPEST and not private
 
 
 def sizes_fit(numbers, largest: int = LARGEST) -> bool:

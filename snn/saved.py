@@ -18,7 +18,7 @@ from .description import DESCRIPTION, TENSORS, check
 from .network import SpikingNetwork
 from .restoring import all_tensors, build, check_values, fill
 from .storing import plain, write_modules, write_node
-from .strict_json import check_regular, need, parse, read_json
+from .strict_json import check_regular, need, parse, read_json, shown
 
 SCHEMA = 1
 
@@ -145,7 +145,7 @@ def _check_given(path: Path, modules: dict, given: dict[str, nn.Module]) -> None
             raise ValueError(f"leaf_modules[{name!r}] is no module; give a torch.nn.Module")
         if name not in given and "leaf" in written:
             raise ValueError(
-                f"{path} leaves out module {name!r} ({written['leaf']}), which is the user's own; "
+                f"{path} leaves out module {name!r} ({shown(written['leaf'])}), the user's own; "
                 f"give it as load(folder, leaf_modules={{{name!r}: module}})"
             )
 
@@ -171,4 +171,5 @@ def _blaming(path: Path, what: str = "", remedy: str = "convert again"):
         yield
     except _FAILURES as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        reason = reason.encode("ascii", "backslashreplace").decode()
         raise ValueError(f"{path} {what}{reason}; {remedy}") from error

@@ -11,11 +11,13 @@ from ..graph.offences import offences
 from ..graph.surgery import calls
 from ..neurons import ClippedReLU
 from ..ops import relu_bound
+from ..support.autocast import without_autocast
 from ..support.choices import METHODS
 from .clipped_statistics import clip_sites
 from .observers import LargestActivation, PercentileActivation
 
 
+@without_autocast
 def activation_thresholds(
     model: nn.Module,
     loader,

@@ -12,6 +12,7 @@ from ..neurons import NEURONS, QCFS
 from ..neurons.mask import check_ratio
 from ..snn.info import ConversionInfo, check_choices
 from ..snn.network import SpikingNetwork
+from ..support.autocast import without_autocast
 from ..support.whole_numbers import whole_number
 from .analysis import check_convertible, check_model
 from .calibration import Calibration
@@ -29,6 +30,7 @@ from .pipeline import conversion_passes, run_passes
 from .self_check import check_conversion, remember
 
 
+@without_autocast
 def insert_qcfs(
     model: nn.Module,
     levels: int = 16,
@@ -108,6 +110,7 @@ def clipped(model: nn.Module) -> nn.Module:
     return model
 
 
+@without_autocast
 def convert_model(
     model: nn.Module,
     neuron: str = "if",

@@ -5,10 +5,12 @@ from torch import Tensor, nn
 
 from ..neurons import QCFS, ClippedReLU, quantise
 from ..neurons.qcfs import broadcast_threshold
+from ..support.autocast import without_autocast
 from .analysis import check_model
 from .reference import reference_network
 
 
+@without_autocast
 @torch.no_grad()
 def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> list[dict]:
     """Compare every site of a QCFS network with the spiking network made of it, after T steps.
@@ -110,6 +112,7 @@ def _relative(a: Tensor, b: Tensor, reference: Tensor) -> float:
     return error / size if size else (0.0 if error == 0 else float("inf"))
 
 
+@without_autocast
 @torch.no_grad()
 def logit_errors(
     network, model: nn.Module, images: Tensor, timesteps: int, readout: str | None = None

@@ -9,8 +9,9 @@ from torch import Tensor, fx, nn
 
 from ..counting import NodeCounter, Report, counted, describe, settle
 from ..graph import Domain
-from ..graph.image_size import check_image_size
+from ..graph.image_size import check_image_size, is_about_shapes
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
+from ..support.lock import Lock
 from ..support.whole_numbers import whole_number
 from .executor import Executor
 from .info import ConversionInfo
@@ -79,6 +80,7 @@ class SpikingNetwork(nn.Module):
                 module.dims = len(node.meta.get("shape") or (0, 0, 0, 0))
             if isinstance(module, SeededMask):
                 self.masks[module.site] = module
+        self._one_at_a_time = Lock()  # all units share one state
         self._recordings: list[Recording] = []
         self._largest: dict[tuple[int, ...], int] = {}  # image shape: elements an image and step
         self._told_of_the_end = False  # of a step-wise bias
@@ -110,15 +112,23 @@ class SpikingNetwork(nn.Module):
         chunk = None if chunk is None else whole_number("chunk", chunk)
         running = self.executor.output.meta["domain"] is Domain.RUNNING
         collected = Readout(self.coding, running, readout or self.info.readout)
+        with self._one_at_a_time:
+            self._run(images, steps, chunk, int(first_index), collected)
+        return collected.result()
+
+    def _run(
+        self, images: Tensor, steps: int, chunk: int | None, first_index: int, collected: Readout
+    ) -> None:
+        """A simulation from rest to rest, with what is recorded of it."""
         self.reset()
         for recording in self._recordings:
             recording.begin()
-        self.clock.batch, self.clock.first_index = len(images), int(first_index)
+        self.clock.batch, self.clock.first_index = len(images), first_index
         self.clock.start, self.clock.steps = 0, 1
         try:
             self._simulate(images, steps, chunk, collected)
         except RuntimeError as error:
-            if self._fits(images) or isinstance(error, torch.OutOfMemoryError):
+            if self._fits(images) or not is_about_shapes(error):
                 raise
             raise ValueError(
                 f"the network failed on images of size {tuple(images.shape[1:])}: {error}; if they "
@@ -129,7 +139,6 @@ class SpikingNetwork(nn.Module):
             self.clock.start, self.clock.steps = 0, 1
         for recording in self._recordings:
             recording.finish()
-        return collected.result()
 
     def _simulate(self, images: Tensor, steps: int, chunk: int | None, collected: Readout) -> None:
         fixed = self.executor.prepare(images, self.clock)
@@ -185,17 +194,19 @@ class SpikingNetwork(nn.Module):
         Recordings and observers that are open do not see it; they, the training flags, the clock and
         the measured sizes are afterwards as they were.
         """
-        clock, training = dataclasses.replace(self.clock), [(m, m.training) for m in self.modules()]
-        kept = self._recordings, self._largest, self.executor.observers
-        self._recordings, self._largest, self.executor.observers = [], dict(self._largest), []
-        self.eval()
-        try:
-            yield self
-        finally:
-            self._recordings, self._largest, self.executor.observers = kept
-            vars(self.clock).update(vars(clock))
-            for module, flag in training:
-                module.training = flag
+        with self._one_at_a_time:
+            clock = dataclasses.replace(self.clock)
+            training = [(module, module.training) for module in self.modules()]
+            kept = self._recordings, self._largest, self.executor.observers
+            self._recordings, self._largest, self.executor.observers = [], dict(self._largest), []
+            self.eval()
+            try:
+                yield self
+            finally:
+                self._recordings, self._largest, self.executor.observers = kept
+                vars(self.clock).update(vars(clock))
+                for module, flag in training:
+                    module.training = flag
 
     @property
     def report(self) -> Report:

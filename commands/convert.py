@@ -121,8 +121,8 @@ def command(arguments) -> None:
     cli.say(f"converting {source} ({run.build['model']}, epoch {run.checkpoint['epoch']})")
     cli.say_settings(settings.shown())
     conversion.warn(settings, run)
-    snn = conversion.convert(run, settings, arguments, device)
-    conversion_check.check(snn, run, settings, arguments, device)
+    snn, prepared = conversion.convert(run, settings, arguments, device)
+    conversion_check.check(snn, prepared, run, settings, arguments, device)
     with weights.run_folder(run) if foreign else contextlib.nullcontext(run) as run:
         folder = run.folder / "snn" / tag
         conversion.save(snn, folder, settings, run)

@@ -6,7 +6,7 @@ import logging
 import torch
 from torch import fx
 
-from ..calibrate import batch_images, clipped_statistics, fitted_thresholds, step_bias
+from ..calibrate import Batches, clipped_statistics, fitted_thresholds, step_bias
 from ..graph import VARYING
 from ..graph.surgery import calls
 from ..neurons import ChannelAffine, SpikingNeuron
@@ -55,7 +55,7 @@ class Calibration:
             what = ": the largest T that the step-wise bias is fitted for, e.g. 128"
             steps = whole_number("calibration_steps", steps, hint=what)
         weight = next(gm.parameters())
-        batches = [batch_images(b).to(weight.device, weight.dtype) for b in loader]
+        batches = [images.to(weight.device, weight.dtype) for images in Batches(loader)]
         if not batches or sum(map(len, batches)) == 0:
             raise ValueError(
                 "the calibration loader gives no images; give 25 to 50 images of the training split"

@@ -1,7 +1,6 @@
 """A traced graph must compute what the model does: the two are compared on an image of noise."""
 
 import contextlib
-import logging
 import warnings
 
 import torch
@@ -10,8 +9,6 @@ from torch import fx, nn
 from .copying import copy_model
 from .errors import FAILURES, Offence, UnconvertibleError
 from .example_images import like_weights
-
-log = logging.getLogger(__name__)
 
 # Sizes that are tried where nothing tells the size; the first on which the model runs is taken.
 USUAL_SIZES = (64, 32, 28, 224)
@@ -25,14 +22,15 @@ _REMEDY = (
 def check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
     """Refuse a graph that does not compute what the model does on an example of noise.
 
-    Where no example is known, the model itself must run on the noise and give the same twice,
-    otherwise nothing is compared. The caller's model and random numbers stay as they were.
+    Where no example is known, usual sizes are tried; a model that differs from itself on the noise is
+    not compared. The caller's model and random numbers stay as they were.
 
     Raises:
-        UnconvertibleError: the numbers differ, or the graph fails where the model runs.
+        UnconvertibleError: the numbers differ, the graph fails where the model runs, or no size
+            of image is known to fit.
     """
     given = gm.meta["example"]
-    traced_with = gm.meta.pop("traced_with", None)
+    traced_with = gm.meta.get("traced_with")
     if gm.meta.get("offences"):
         return
     if given is not None:
@@ -57,7 +55,9 @@ def check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
             if _is_finite_tensor(expected) and torch.equal(expected, again):
                 _compare(expected, gm, noise)
             return
-    log.info("numbers of the traced graph were not compared: no size of image is known to fit")
+    tried = ", ".join(str(shape[-1]) for shape in shapes)
+    what = f"its numbers cannot be checked: it runs on no image of a usual size ({tried} pixels)"
+    raise _offence(what, "give example_inputs=images of the size that it is made for")
 
 
 def usual_shapes(model: nn.Module) -> list[tuple[int, ...]]:

@@ -149,6 +149,7 @@ def convert(run, settings: Settings, arguments, device):
         readout=settings.readout,
         seed=settings.seed,
         calibration=calibration,
+        check=not arguments.no_check,
         **extra,
     ).to(device)
     snn.info.timesteps = settings.timesteps

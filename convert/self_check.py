@@ -58,14 +58,12 @@ def check_conversion(network: SpikingNetwork, before: fx.GraphModule) -> None:
     sites = {node.target: node.args[0] for node, _ in calls(before, QCFS, ClippedReLU)}
     trials, guessed = _trials(before)
     with _full_precision():
-        images = _first_that_fits(reference, trials, guessed)
+        images, values = _first_that_fits(reference, set(sites.values()), trials, guessed)
         if images is None:
             log.info("conversion not checked: no size of image is known to fit")
             return
-        expected = reference(images)
-        values = _Values(reference.network, sites.values()).run_all(images)
         reads = {name: values[node] for name, node in sites.items() if name in network.sites}
-        errors = _simulate(network, images, reads, expected)
+        errors = _simulate(network, images, reads, values[_output(reference)])
         tolerance = TOLERANCE[images.dtype]
         if not max(errors.values()) <= tolerance:
             raise _refusal(network, reference, images, reads, tolerance)
@@ -85,18 +83,48 @@ def _trials(gm: fx.GraphModule) -> tuple[list[Tensor], bool]:
     return [like_weights(gm, images) for images in noise], not known
 
 
-def _first_that_fits(reference: Reference, trials: list[Tensor], guessed: bool) -> Tensor | None:
-    """The first batch that gives numbers; of several sizes, the same for an image alone."""
+def _first_that_fits(reference: Reference, wanted: set, trials: list[Tensor], guessed: bool):
+    """The first batch that gives numbers, with the values of these nodes and of the output.
+
+    If the size is a guess, an image alone must give the same as in the batch.
+    """
+    output = _output(reference)
     for images in trials:
         try:
-            logits = reference(images)
-            alone = reference(images[1:], first_index=1) if guessed else logits[1:]
+            values = _Values(reference, wanted | {output}).run_all(images)
+            alone = reference(images[1:], first_index=1) if guessed else None
         except FAILURES:
             continue
-        finite = isinstance(logits, Tensor) and bool(logits.isfinite().all())
-        if finite and _difference(alone, logits[1:], _size(logits)) < 1e-3:
-            return images
-    return None
+        logits = values.get(output)
+        if logits is None or not bool(logits.isfinite().all()):
+            continue
+        if alone is None or _difference(alone, logits[1:], _size(logits)) < 1e-3:
+            return images, values
+    return None, None
+
+
+def _output(reference: Reference) -> fx.Node:
+    return next(n for n in reversed(reference.network.graph.nodes) if n.op == "output").args[0]
+
+
+class _Values(fx.Interpreter):
+    """Runs a reference network and keeps the tensors that some of its nodes give."""
+
+    def __init__(self, reference: Reference, wanted):
+        super().__init__(reference.network)
+        self.clock, self.wanted = reference.clock, set(wanted)
+        self.kept: dict[fx.Node, Tensor] = {}
+
+    def run_all(self, images: Tensor) -> dict[fx.Node, Tensor]:
+        self.clock.batch, self.clock.first_index = len(images), 0
+        self.run(images)
+        return self.kept
+
+    def run_node(self, node: fx.Node):
+        value = super().run_node(node)
+        if node in self.wanted and isinstance(value, Tensor) and value.is_floating_point():
+            self.kept[node] = value
+        return value
 
 
 @contextlib.contextmanager
@@ -125,10 +153,8 @@ def _simulate(network: SpikingNetwork, images: Tensor, reads: dict, expected: Te
 
 
 def _run(network: SpikingNetwork, images: Tensor, reads: dict, observe, chunk: int) -> Tensor:
-    with (
-        ideal_neurons(network, quantised=not network.coding.clips, aims=reads, uneven=True),
-        network.observe(observe),
-    ):
+    ideal = ideal_neurons(network, not network.coding.clips, aims=reads, uneven=True)
+    with ideal, network.observe(observe):
         try:
             return network(images, timesteps=STEPS, chunk=chunk, readout="mean")
         except FAILURES as error:
@@ -179,30 +205,12 @@ def _difference(found: Tensor, expected: Tensor, size: float) -> float:
 # -- which operation it is ---------------------------------------------------------------------
 
 
-class _Values(fx.Interpreter):
-    """Runs a graph and keeps what some nodes give."""
-
-    def __init__(self, gm: fx.GraphModule, wanted):
-        super().__init__(gm)
-        self.wanted, self.kept = set(wanted), {}
-
-    def run_all(self, images: Tensor) -> dict[fx.Node, Tensor]:
-        self.run(images)
-        return self.kept
-
-    def run_node(self, node: fx.Node):
-        value = super().run_node(node)
-        if node in self.wanted and isinstance(value, Tensor) and value.is_floating_point():
-            self.kept[node] = value
-        return value
-
-
 def _refusal(
     network: SpikingNetwork, reference: Reference, images: Tensor, reads: dict, tolerance: float
 ) -> UnconvertibleError:
     """Run once more, step by step, and compare what every node gives."""
     gm = reference.network
-    values = _Values(gm, gm.graph.nodes).run_all(images)
+    values = _Values(reference, gm.graph.nodes).run_all(images)
     named = {node.name: value for node, value in values.items()}
     compared = _Comparison(network.coding)
 

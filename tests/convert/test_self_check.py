@@ -8,8 +8,8 @@ from torch import nn
 
 from spikeswap.convert import UnconvertibleError, convert_model, insert_qcfs, pipeline
 from spikeswap.convert.passes import domains, norms
-from spikeswap.graph import Kind
 from spikeswap.neurons import NEURONS, Accumulate, Offset, Present
+from spikeswap.ops import Kind
 
 
 class Net(nn.Module):
@@ -54,8 +54,8 @@ def other_steps(module, x):
     return Present(not module.once).forward(x)
 
 
-def on_stream(assignment, node, kind, domains):
-    return kind is Kind.NONLINEAR or right_on_stream(assignment, node, kind, domains)
+def on_stream(assignment, node, row, domains):
+    return row.kind is Kind.NONLINEAR or right_on_stream(assignment, node, row, domains)
 
 
 right_on_stream = domains._Assignment.on_stream

@@ -85,7 +85,8 @@ def parser() -> cli.Parser:
     add(
         "--no-check",
         action="store_true",
-        help="leave out the comparison with the ANN on training images (default: it is made)",
+        help="leave out the proof on three steps of noise and the comparison with the ANN on "
+        "training images (default: both are made)",
     )
     return this
 

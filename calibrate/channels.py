@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, fx, nn
 
+from ..graph.attention import attention_roles
 from ..graph.layout import channel_axis
-from ..graph.operations import Kind, classify, function_name, module_of
 
 
 def channel_axes(gm: fx.GraphModule, node: fx.Node, dim: int) -> tuple[int, ...]:
@@ -20,25 +20,7 @@ def channel_axes(gm: fx.GraphModule, node: fx.Node, dim: int) -> tuple[int, ...]
         return (axis % dim,)
     if dim != 4:
         return ()
-    return (1,) if _feeds_softmax(gm, node) else (1, 3)
-
-
-def _feeds_softmax(gm: fx.GraphModule, node: fx.Node) -> bool:
-    ahead = list(node.users)
-    for _ in range(30):
-        if not ahead:
-            return False
-        user = ahead.pop()
-        if user.op == "output":
-            continue
-        module = module_of(gm, user)
-        name = type(module).__name__ if module is not None else function_name(user)
-        if name.lower() == "softmax":
-            return True
-        kind, _ = classify(gm, user)
-        if kind in (Kind.MASK, Kind.ADDITIVE) or (kind is Kind.LINEAR and module is None):
-            ahead.extend(user.users)
-    return False
+    return (1,) if node.target in attention_roles(gm).scores else (1, 3)
 
 
 def per_channel(x: Tensor, axes: tuple[int, ...], reduce: Callable[..., Tensor]) -> Tensor:

@@ -5,9 +5,11 @@ from torch import nn
 
 from ..graph.copying import copy_model
 from ..models.swin_bn import TokenBatchNorm
+from ..support.autocast import without_autocast
 from .thresholds import batch_images
 
 
+@without_autocast
 @torch.no_grad()
 def swap_norm(model: nn.Module, loader=None) -> nn.Module:
     """A copy in which every layer norm over the last axis is a batch norm over tokens.

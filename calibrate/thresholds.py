@@ -8,13 +8,16 @@ from ..graph.copying import unwrap
 from ..graph.layout import channel_axis
 from ..graph.number_check import check_numbers
 from ..graph.offences import offences
-from ..graph.operations import relu_bound
 from ..graph.surgery import calls
 from ..neurons import ClippedReLU
+from ..ops import relu_bound
+from ..support.autocast import without_autocast
+from ..support.choices import METHODS
 from .clipped_statistics import clip_sites
 from .observers import LargestActivation, PercentileActivation
 
 
+@without_autocast
 def activation_thresholds(
     model: nn.Module,
     loader,
@@ -42,8 +45,7 @@ def activation_thresholds(
         UnconvertibleError: lists every operation that cannot be converted.
         ValueError: an empty loader, NaN activations, an unknown method, a network without sites.
     """
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is unknown; known: {', '.join(METHODS)}")
+    METHODS.check(method)
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile {percentile!r} must lie above 0 and at most at 100")
     images = None
@@ -81,10 +83,8 @@ def activation_thresholds(
     return {name: observer.value() for name, observer in observers.items()}
 
 
-METHODS = {
-    "max": lambda axis, percentile: LargestActivation(axis),
-    "percentile": PercentileActivation,
-}
+METHODS["max"] = lambda axis, percentile: LargestActivation(axis)
+METHODS["percentile"] = PercentileActivation
 
 
 def _sites(gm: fx.GraphModule) -> list[tuple[fx.Node, nn.Module]]:

@@ -1,5 +1,6 @@
 """Speed and memory: the network's forward pass against its spiking conversion, step by step."""
 
+from ..support.choices import ATTENTIONS, NEURONS
 from . import cli
 
 
@@ -15,10 +16,10 @@ def parser() -> cli.Parser:
         "spikes (default: swin_nano_bn.yaml)",
     )
     add("--run", metavar="DIR", help="a trained run instead of --cfg (default: none)")
-    add("--neuron", choices=["if", "stbif", "multi"], default="if", help="(default: if)")
+    add("--neuron", choices=NEURONS, default="if", help="(default: if)")
     add(
         "--attention",
-        choices=["accumulated", "per-step"],
+        choices=ATTENTIONS,
         default="accumulated",
         help="softmax and products on running means, or on one step (default: accumulated)",
     )

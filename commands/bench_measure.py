@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..configs import get_config
 from ..convert import convert_model
-from ..evaluate.records import versions
+from ..support.versions import versions
 from ..train import build_network, seed_everything
 from . import run_on_disk, setting_up
 from .cli import say
@@ -49,7 +49,7 @@ def measure(arguments, device) -> dict:
         "model": name,
         "neuron": arguments.neuron,
         "attention": arguments.attention,
-        "mask": snn.info["mask"],
+        "mask": snn.info.mask,
         "batch_size": len(images),
         "image": list(images.shape[1:]),
         "chunk": arguments.chunk,

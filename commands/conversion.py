@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, field
 
 from ..convert import convert_model
 from ..distributed import world_size
-from ..evaluate.records import versions
+from ..neurons import NEURONS
+from ..support.versions import versions
 from ..train import new_folder
 from . import setting_up
 from .cli import say
@@ -57,7 +58,7 @@ def check_arguments(arguments) -> None:
 
 
 def settle(arguments, run) -> Settings:
-    """Flags first, then the run's recipe; what only rate coding knows falls away elsewhere."""
+    """Flags first, then the run's recipe; what the neuron's coding does not have falls away."""
     cfg, origins = run.cfg, {}
 
     def choose(name: str, key: str, given):
@@ -86,14 +87,14 @@ def settle(arguments, run) -> Settings:
         if arguments.mask == trained
         else f"given; trained with {trained:g}"
     )
-    if values["neuron"] != "if":
-        for name, only in (
-            ("attention", "accumulated"),
-            ("readout", "mean"),
-            ("calibrate", "none"),
-        ):
-            if getattr(arguments, name) is None and values[name] != only:
-                values[name], origins[name] = only, f"the only one for {values['neuron']}"
+    coding = NEURONS[values["neuron"]].coding
+    for name, known in (
+        ("attention", coding.attentions),
+        ("readout", coding.readouts),
+        ("calibrate", ("none", *coding.calibrations)),
+    ):
+        if getattr(arguments, name) is None and values[name] not in known:
+            values[name], origins[name] = next(iter(known)), f"the only one for {values['neuron']}"
     return Settings(**values, origins=origins)
 
 
@@ -150,7 +151,7 @@ def convert(run, settings: Settings, arguments, device):
         calibration=calibration,
         **extra,
     ).to(device)
-    snn.info["timesteps"] = settings.timesteps
+    snn.info.timesteps = settings.timesteps
     return snn
 
 

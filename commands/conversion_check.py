@@ -29,10 +29,10 @@ def check(snn, run, settings, arguments, device) -> None:
     images = setting_up.training_images(data, count, settings.seed, settings.calibration_images)
     images = images.to(device)
     network = masked_as(settings, run).to(device)
-    snn.info["layer_errors"] = layer_errors(snn, network, images, settings.timesteps)
+    snn.info.layer_errors = layer_errors(snn, network, images, settings.timesteps)
     errors = logit_errors(snn, network, images, settings.timesteps)
-    snn.info["logit_errors"] = {str(step): error for step, error in errors.items()}
-    snn.info["convergence"] = convergence_sentence(errors, reference_name(snn))
+    snn.info.logit_errors = {str(step): error for step, error in errors.items()}
+    snn.info.convergence = convergence_sentence(errors, reference_name(snn))
 
 
 def masked_as(settings, run):
@@ -49,7 +49,7 @@ def say_report(snn) -> None:
     say()
     for line in str(snn.report).splitlines():
         say(line)
-    rows = snn.info.get("layer_errors")
+    rows = snn.layer_errors
     if not rows:
         return
     worst = sorted(rows, key=lambda row: row["unevenness"], reverse=True)[:SHOWN_LAYERS]
@@ -63,4 +63,4 @@ def say_report(snn) -> None:
     table += [[row["name"], *(f"{row[part]:.3f}" for part in parts)] for row in worst]
     for line in aligned(table):
         say(f"  {line}")
-    say(snn.info["convergence"])
+    say(snn.info.convergence)

@@ -2,6 +2,7 @@
 
 import contextlib
 
+from ..support.choices import ATTENTIONS, CALIBRATIONS, NEURONS, READOUTS, SCALINGS
 from . import cli
 
 
@@ -41,33 +42,33 @@ def parser() -> cli.Parser:
     )
     add(
         "--mask-scaling",
-        choices=["none", "inverse"],
+        choices=SCALINGS,
         default=None,
         help="factor on the spikes that are kept: 1, or 1 / (1 - P) (default: the recipe's)",
     )
     add(
         "--neuron",
-        choices=["if", "stbif", "multi"],
+        choices=NEURONS,
         default=None,
         help="if: {0,1} spikes; stbif: {-1,0,1}; multi: signed powers of two "
         "(default: the recipe's)",
     )
     add(
         "--attention",
-        choices=["accumulated", "per-step"],
+        choices=ATTENTIONS,
         default=None,
         help="softmax and products on running means, or on the spikes of one step as published "
         "(default: the recipe's)",
     )
     add(
         "--readout",
-        choices=["mean", "second-half"],
+        choices=READOUTS,
         default=None,
         help="average of all steps, or of steps T/2+1 to T (default: the recipe's)",
     )
     add(
         "--calibrate",
-        choices=["none", "thresholds", "bias", "bias-everywhere"],
+        choices=["none", *CALIBRATIONS],
         default=None,
         help="fit thresholds, or thresholds and a step-wise bias at the sites of the residual "
         "stream or everywhere, to training images (default: the recipe's)",

@@ -1,5 +1,6 @@
 """Evaluate runs side by side: each network as it was trained, and its spiking conversion."""
 
+from ..support.choices import ENERGY_MODELS
 from . import cli
 
 
@@ -62,7 +63,11 @@ def parser() -> cli.Parser:
         help="also stop each image at "
         "the first step whose softmax reaches this, in (0, 1] (default: off)",
     )
-    add("--energy", metavar="NAME", help="energy model (default: the recipe's, 45nm-fp32)")
+    add(
+        "--energy",
+        choices=ENERGY_MODELS,
+        help="energy model (default: the recipe's, 45nm-fp32)",
+    )
     return this
 
 

@@ -74,7 +74,7 @@ def evaluate_run(run: run_on_disk.Run, bundle, arguments, device, found: Found) 
     if size is not None and size != run.build["img_size"]:
         snn = rebuild.convert_as(snn, network)
     snn = snn.to(device)
-    steps = max(arguments.timesteps) if arguments.timesteps else snn.info["timesteps"]
+    steps = max(arguments.timesteps) if arguments.timesteps else snn.info.timesteps
     _say_conversion(run, folder.name, snn, steps, bundle, arguments)
     more = {"name": run.folder.name, "spiking": False}
     found.records.append(_record(network, run, bundle, arguments, device, **more))
@@ -83,8 +83,8 @@ def evaluate_run(run: run_on_disk.Run, bundle, arguments, device, found: Found) 
     found.records.append(_record(snn, run, bundle, arguments, device, **more))
     _observe(found, name, snn, bundle, arguments, steps, network)
     found.audits[name] = str(snn.report)
-    if snn.info.get("layer_errors"):
-        found.layer_errors[name] = snn.info["layer_errors"]
+    if snn.layer_errors:
+        found.layer_errors[name] = snn.layer_errors
 
 
 def _record(model, run, bundle, arguments, device, *, spiking: bool, **more) -> dict:
@@ -131,12 +131,12 @@ def _say_conversion(run, tag: str, snn, steps: int, bundle, arguments) -> None:
     made = "as converted"
     say_settings(
         {
-            "neuron": (f"{info['neuron']}, sends {info['spike_values']}", made),
-            "attention": (info["attention"], made),
-            "readout": (info["readout"], made),
+            "neuron": (f"{info.neuron}, sends {info.spike_values}", made),
+            "attention": (info.attention, made),
+            "readout": (info.readout, made),
             "T": (steps, "given" if arguments.timesteps else made),
-            "mask": (f"{info['mask']:g}, scaling {info['mask_scaling']}", made),
-            "calibration": (_calibration(info.get("calibration")), made),
+            "mask": (f"{info.mask:g}, scaling {info.mask_scaling}", made),
+            "calibration": (_calibration(info.calibration), made),
             "energy": (
                 arguments.energy or run.cfg.EVAL.ENERGY,
                 "given" if arguments.energy else "recipe or default",
@@ -145,8 +145,8 @@ def _say_conversion(run, tag: str, snn, steps: int, bundle, arguments) -> None:
     )
 
 
-def _calibration(made: dict | None) -> str:
-    return f"{made['method']}, {made['images']} images" if made else "none"
+def _calibration(made) -> str:
+    return f"{made.method}, {made.images} images" if made else "none"
 
 
 def write(found: Found, runs, bundle, arguments, device) -> None:

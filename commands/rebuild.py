@@ -36,20 +36,20 @@ def for_size(run, img_size: int):
 def convert_as(snn: SpikingNetwork, network) -> SpikingNetwork:
     """`network` converted with the settings of `snn`."""
     info = snn.info
-    if info.get("calibration_text"):
+    if info.calibration_text:
         raise ValueError(
             "this conversion was calibrated for its own image size; convert again for "
             "the new one, or leave --img-size out"
         )
     other = convert_model(
         network,
-        neuron=info["neuron"],
-        attention=info["attention"],
-        mask=info["mask"],
-        mask_scaling=info["mask_scaling"],
-        mask_sites=info["mask_sites"] or None,
-        readout=info["readout"],
-        seed=info["seed"],
+        neuron=info.neuron,
+        attention=info.attention,
+        mask=info.mask,
+        mask_scaling=info.mask_scaling,
+        mask_sites=info.mask_sites or None,
+        readout=info.readout,
+        seed=info.seed,
     )
-    other.info["timesteps"] = info["timesteps"]
+    other.info.timesteps = info.timesteps
     return other

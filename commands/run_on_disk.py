@@ -35,7 +35,10 @@ class Run:
 
     def network(self) -> nn.Module:
         """The trained network, in eval mode."""
-        return restore_network(self.checkpoint)
+        try:
+            return restore_network(self.checkpoint)
+        except ValueError as error:
+            raise ValueError(f"run {self.folder}: {error}") from error
 
     def data(self, name: str | None = None, path: str | None = None, img_size: int | None = None):
         """The run's data set (or another one), prepared for its network."""

@@ -4,6 +4,15 @@ import math
 
 from yacs.config import CfgNode
 
+from ..support.choices import (
+    ATTENTIONS,
+    CALIBRATIONS,
+    ENERGY_MODELS,
+    NEURONS,
+    READOUTS,
+    SCALINGS,
+)
+
 _POSITIVE = (lambda v: v >= 1, ">= 1")
 _NOT_NEGATIVE = (lambda v: v >= 0 and math.isfinite(v), ">= 0 and finite")
 _RATIO = (lambda v: 0 <= v < 1, "at least 0 and below 1")
@@ -13,6 +22,11 @@ _ABOVE_ZERO = (lambda v: 0 < v < math.inf, "> 0 and finite")
 
 def _one_of(*names):
     return (lambda v: v in names, "one of " + ", ".join(names))
+
+
+def _chosen(choices: dict, *more: str):
+    """One of what is registered at the time of the check."""
+    return (lambda v: v in more or v in choices, lambda: _one_of(*more, *choices)[1])
 
 
 _STEPS = (lambda v: all(type(t) is int and t >= 1 for t in v), "a list of whole numbers >= 1")
@@ -70,17 +84,18 @@ CHECKS = {
     "TRAIN.EMA": _RATIO,
     "TRAIN.SEED": _NOT_NEGATIVE,
     "TRAIN.TIMESTEPS": _NOT_NEGATIVE,
-    "CONVERT.NEURON": _one_of("if", "stbif", "multi"),
-    "CONVERT.ATTENTION": _one_of("accumulated", "per-step"),
+    "CONVERT.NEURON": _chosen(NEURONS),
+    "CONVERT.ATTENTION": _chosen(ATTENTIONS),
     "CONVERT.TIMESTEPS": _POSITIVE,
-    "CONVERT.READOUT": _one_of("mean", "second-half"),
-    "CONVERT.MASK_SCALING": _one_of("none", "inverse"),
-    "CONVERT.CALIBRATE": _one_of("none", "thresholds", "bias", "bias-everywhere"),
+    "CONVERT.READOUT": _chosen(READOUTS),
+    "CONVERT.MASK_SCALING": _chosen(SCALINGS),
+    "CONVERT.CALIBRATE": _chosen(CALIBRATIONS, "none"),
     "CONVERT.CALIBRATION_IMAGES": _POSITIVE,
     "CONVERT.SEED": _NOT_NEGATIVE,
     "EVAL.BATCH_SIZE": _POSITIVE,
     "EVAL.TIMESTEPS": _STEPS,
     "EVAL.CHUNK": _NOT_NEGATIVE,
+    "EVAL.ENERGY": _chosen(ENERGY_MODELS),
 }
 
 
@@ -89,4 +104,5 @@ def check_values(cfg: CfgNode) -> None:
     for key, (holds, condition) in CHECKS.items():
         group, name = key.split(".")
         if not holds(cfg[group][name]):
-            raise ValueError(f"{key} is {cfg[group][name]!r}, but must be {condition}")
+            words = condition() if callable(condition) else condition
+            raise ValueError(f"{key} is {cfg[group][name]!r}, but must be {words}")

@@ -1,16 +1,16 @@
 """Where recipes lie and how they are read."""
 
-import difflib
 from pathlib import Path
 
 import yaml
 
+from ..support.files import MOST_LEVELS, check_tree, read_text
+from ..support.messages import near_names, reason
 
-def near_names(name, known) -> str:
-    """`did you mean a, b?`, or all known names if none is near."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=4, cutoff=0.5)
-    return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
+MOST_BYTES = 2**18  # of a recipe
+MOST_ALIASES = 8  # in a recipe; many would let a few lines stand for millions
+# What PyYAML raises on what is no YAML, or no value of the type that it names.
+_NO_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 def known_configs(folder: Path) -> list[str]:
@@ -52,13 +52,11 @@ def find_config(name_or_path, folder: Path) -> Path:
 
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file; ValueError for anything else."""
+    text = read_text(path, "config", "name a small .yaml file", MOST_BYTES)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"config {str(path)!r} is not valid YAML: {reason}") from error
-    except OSError as error:
-        raise ValueError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"config {str(path)!r} is not valid YAML: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -67,3 +65,25 @@ def read_yaml(path: Path) -> dict:
             "see configs/swin_t_bn.yaml for the form"
         )
     return content
+
+
+def parse_yaml(text: str):
+    """The value in a YAML text; ValueError for what is none, or grows when it is written out."""
+    try:
+        _check_events(text)
+        return check_tree(yaml.safe_load(text))
+    except _NO_YAML as error:
+        raise ValueError(reason(error)) from error
+
+
+def _check_events(text: str) -> None:
+    """ValueError before a few lines become millions of values, or hold PyYAML for hours."""
+    aliases = depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if aliases > MOST_ALIASES:
+            raise ValueError(f"more than {MOST_ALIASES} aliases (*name); write the values out")
+        if depth > MOST_LEVELS:
+            raise ValueError(f"more than {MOST_LEVELS} lists within lists")

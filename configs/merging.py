@@ -3,10 +3,10 @@
 import os
 import re
 
-import yaml
 from yacs.config import CfgNode
 
-from .files import near_names
+from ..support.messages import near_names
+from .files import parse_yaml
 
 _TYPE_NAMES = {
     bool: "true or false",
@@ -44,8 +44,8 @@ def parse_text(text: str):
     if _LEADING_ZERO.fullmatch(text):
         return text
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except ValueError:
         return text
     return text if value is None and text.strip() not in ("null", "~") else value
 

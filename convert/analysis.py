@@ -1,13 +1,14 @@
 """One look at the whole graph before any work: what cannot be converted, all of it at once."""
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from ..graph import Kind, Offence, UnconvertibleError, classify
+from ..graph import Offence, UnconvertibleError
 from ..graph.batch_axis import batch_offences
 from ..graph.copying import unwrap
 from ..graph.offences import offences
-from ..graph.surgery import calls
+from ..graph.surgery import attribute, calls
 from ..neurons import ClippedReLU, SpikingNeuron
+from ..ops import Kind, operation_of
 
 
 def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
@@ -16,7 +17,7 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
     Args:
         needs_sites: refuse a network in which nothing would be swapped.
     """
-    found = offences(gm) + batch_offences(gm)
+    found = offences(gm) + batch_offences(gm) + _unusable(gm)
     found += [
         Offence(
             node.target,
@@ -49,8 +50,7 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
     sites = [
         n
         for n in gm.graph.nodes
-        if n.op == "call_module"
-        and classify(gm, n, gm.meta["leaves"])[0] in (Kind.ACTIVATION, Kind.SITE)
+        if n.op == "call_module" and operation_of(gm, n).kind in (Kind.ACTIVATION, Kind.SITE)
     ]
     if needs_sites and not sites and not found:
         found.append(
@@ -65,11 +65,32 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
         raise UnconvertibleError(found)
 
 
+def _unusable(gm: fx.GraphModule) -> list[Offence]:
+    """Infinite weights and statistics that the graph reads; bounds and masks may be infinite."""
+    read: dict[str, Tensor] = {}
+    for node in gm.graph.nodes:
+        if node.op == "call_module" and node.target not in gm.meta["leaves"]:
+            state = gm.get_submodule(node.target).state_dict()
+            read.update({f"{node.target}.{name}": value for name, value in state.items()})
+        elif node.op == "get_attr":
+            value = attribute(gm, node.target)
+            if isinstance(value, nn.Parameter) and value.requires_grad:
+                read[node.target] = value
+    return [
+        Offence(name, "holds infinity", None, "load another checkpoint")
+        for name, value in read.items()
+        if bool(value.isinf().any())
+    ]
+
+
 def check_model(model: nn.Module) -> nn.Module:
-    """The model without its wrapper; ValueError for weights that cannot be used."""
+    """The model without its wrapper; ValueError for one that spikes and weights that cannot be used."""
     model = unwrap(model)
-    if any(isinstance(module, SpikingNeuron) for module in model.modules()):
-        raise ValueError("the model is a spiking network already; give the network it was made of")
+    if any(map(_spikes, model.modules())):
+        raise ValueError(
+            "the model is a spiking network already; use it as it is, or give the ReLU or QCFS network "
+            "that it was made of"
+        )
     parameters = list(model.named_parameters())
     if not parameters:
         raise ValueError("the model has no parameters; give a trained network")
@@ -82,13 +103,14 @@ def check_model(model: nn.Module) -> nn.Module:
                     f"{name} is {value.dtype}; thresholds need at least float32: "
                     "convert model.float()"
                 )
-            if value.numel() and not bool(value.isfinite().all()) and not _may_be_infinite(name):
+            if bool(value.isnan().any()):
                 raise ValueError(
-                    f"{name} holds NaN or infinity; the network is not usable: "
-                    "load another checkpoint"
+                    f"{name} holds NaN; the network is not usable: load another checkpoint"
                 )
     return model
 
 
-def _may_be_infinite(name: str) -> bool:
-    return name.rpartition(".")[2].endswith("mask")
+def _spikes(module: nn.Module) -> bool:
+    """Whether a module is a spiking neuron, ours or one of SpikingJelly."""
+    theirs = (c for c in type(module).__mro__ if c.__module__.startswith("spikingjelly."))
+    return isinstance(module, SpikingNeuron) or any(c.__name__ == "BaseNode" for c in theirs)

@@ -9,9 +9,11 @@ from ..graph.copying import copy_model
 from ..graph.image_size import guard_image_size
 from ..graph.number_check import check_numbers
 from ..neurons import NEURONS, QCFS
-from ..neurons.mask import check_ratio, check_scaling
-from ..snn import check_readout
+from ..neurons.mask import check_ratio
+from ..snn.info import ConversionInfo, check_choices
 from ..snn.network import SpikingNetwork
+from ..support.autocast import without_autocast
+from ..support.whole_numbers import whole_number
 from .analysis import check_convertible, check_model
 from .calibration import Calibration
 from .passes.masks import (
@@ -25,10 +27,10 @@ from .passes.masks import (
 )
 from .passes.sites import qcfs_to_clipped, relus_to_qcfs
 from .pipeline import conversion_passes, run_passes
+from .self_check import check_conversion, remember
 
-ATTENTIONS = ("accumulated", "per-step")
 
-
+@without_autocast
 def insert_qcfs(
     model: nn.Module,
     levels: int = 16,
@@ -108,6 +110,7 @@ def clipped(model: nn.Module) -> nn.Module:
     return model
 
 
+@without_autocast
 def convert_model(
     model: nn.Module,
     neuron: str = "if",
@@ -124,6 +127,7 @@ def convert_model(
     per_channel: bool = True,
     leaf_modules=(),
     example_inputs=None,
+    check: bool = True,
 ) -> SpikingNetwork:
     """Convert a QCFS network, or a pretrained ReLU network and images, to a spiking network.
 
@@ -145,26 +149,16 @@ def convert_model(
         calibration_steps: T that the step-wise bias is fitted for.
         levels: L for a network with plain ReLU (default 16).
         per_channel: one threshold a channel (else one a site).
+        check: prove on three steps of the example, or of noise, that the spiking network tends to
+            the network that it was made of.
 
     Raises:
         UnconvertibleError: lists every operation that cannot be converted.
         ValueError: impossible values or combinations.
     """
-    if neuron not in NEURONS:
-        raise ValueError(f"neuron {neuron!r} is unknown; known: {', '.join(NEURONS)}")
-    if attention not in ATTENTIONS:
-        raise ValueError(f"attention {attention!r} is unknown; known: {', '.join(ATTENTIONS)}")
-    coding = NEURONS[neuron].coding
-    if attention == "per-step" and coding != "rate":
-        raise ValueError(
-            f"attention 'per-step' is for neuron 'if'; neuron {neuron!r} is read by "
-            "running sums: use attention='accumulated'"
-        )
-    check_readout(readout, coding)
-    check_scaling(mask_scaling)
+    check_choices(neuron, attention, readout, mask_scaling)
     ratio = None if mask is None else check_ratio(mask)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ValueError(f"seed {seed!r} must be a whole number")
+    seed = whole_number("seed", seed, least=None)
     if calibration is None and (calibrate != "thresholds" or calibration_steps is not None):
         raise ValueError(
             f"calibrate={calibrate!r} with calibration_steps={calibration_steps} needs "
@@ -195,28 +189,29 @@ def convert_model(
     if fit is not None:
         fit.fit_thresholds(gm)
     all_levels = sorted({m.levels for m in gm.modules() if isinstance(m, QCFS)})
+    before = remember(gm) if check else None
     run_passes(
         gm,
-        conversion_passes(
-            neuron, coding, attention == "per-step", mask_scaling, seed, gm.meta["leaves"]
-        ),
+        conversion_passes(neuron, attention == "per-step", mask_scaling, seed, gm.meta["leaves"]),
     )
     _keep_image_shape(gm)
     gm.requires_grad_(False).eval()
-    info = {
-        "neuron": neuron,
-        "attention": attention,
-        "readout": readout,
-        "mask": ratio,
-        "mask_scaling": mask_scaling,
-        "mask_sites": masked,
-        "trained_mask": trained,
-        "seed": int(seed),
-        "levels": all_levels[-1],
-        "spike_values": _spike_values(gm),
-        "timesteps": None,
-    }
+    info = ConversionInfo(
+        neuron=neuron,
+        attention=attention,
+        readout=readout,
+        mask=ratio,
+        mask_scaling=mask_scaling,
+        mask_sites=masked,
+        trained_mask=trained,
+        seed=int(seed),
+        levels=all_levels[-1],
+        spike_values=_spike_values(gm),
+        timesteps=None,
+    )
     network = SpikingNetwork(gm, info).eval()
+    if before is not None:
+        check_conversion(network, before)
     if fit is not None:
         fit.fit_bias(network)
     return network
@@ -259,7 +254,7 @@ def _check_quantised(levels, calibration, neuron: str) -> None:
             f"levels={levels} was given for a network that has QCFS sites, which keep "
             "the levels that they were trained with; leave levels out"
         )
-    if calibration is not None and neuron != "if":
+    if calibration is not None and not NEURONS[neuron].coding.calibrations:
         raise ValueError(
             f"neuron {neuron!r} is exact on a QCFS network without calibration; leave "
             "calibration out, or use neuron='if'"

@@ -5,16 +5,17 @@ from torch import Tensor, nn
 
 from ..neurons import QCFS, ClippedReLU, quantise
 from ..neurons.qcfs import broadcast_threshold
+from ..support.autocast import without_autocast
 from .analysis import check_model
 from .reference import reference_network
 
 
+@without_autocast
 @torch.no_grad()
 def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> list[dict]:
     """Compare every site of a QCFS network with the spiking network made of it, after T steps.
 
-    Errors are norms relative to the norm of the reference activation: the clipped network's for rate
-    coding, the QCFS network's otherwise (see `reference_network`).
+    Errors are norms relative to the norm of the activation in `reference_network`.
 
     Args:
         network: the spiking network.
@@ -28,7 +29,7 @@ def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> l
         mean input). What is left of the error comes from the layers before.
     """
     reference = reference_network(network, model)
-    rate = network.coding == "rate"
+    coding = network.coding
     sites = reference.network
     levels = {
         name: m.levels for name, m in check_model(model).named_modules() if isinstance(m, QCFS)
@@ -53,11 +54,8 @@ def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> l
         count = levels.get(name, network.sites[name].levels)
         clip = torch.minimum(x.clamp(min=0), trained)
         level = quantise(x, trained, count) * (trained / count)
-        if rate:
-            current, sent = current / timesteps, sent / timesteps
-            own = torch.minimum(current.clamp(min=0), threshold)
-        else:
-            own = quantise(current, threshold, count) * (threshold / count)
+        sent = coding.running(sent, timesteps)
+        own = coding.activation(coding.running(current, timesteps), threshold, count)
         rows.append(
             {
                 "name": name,
@@ -89,7 +87,7 @@ def _simulate(network, images: Tensor, timesteps: int) -> dict[str, tuple[Tensor
             return
         x, sent = clock.split(args[0]), clock.split(output).sum(0)
         if module.running_input:
-            x = x[-1] * (clock.start + clock.steps if module.coding == "rate" else 1)
+            x = module.coding.total(x[-1], clock.start + clock.steps)
             before = 0
         else:
             x, before = x.sum(0), sums[name][0] if name in sums else 0
@@ -114,6 +112,7 @@ def _relative(a: Tensor, b: Tensor, reference: Tensor) -> float:
     return error / size if size else (0.0 if error == 0 else float("inf"))
 
 
+@without_autocast
 @torch.no_grad()
 def logit_errors(
     network, model: nn.Module, images: Tensor, timesteps: int, readout: str | None = None
@@ -143,4 +142,4 @@ def convergence_sentence(errors: dict[int, float], reference: str) -> str:
 
 
 def reference_name(network) -> str:
-    return "clipped network" if network.coding == "rate" else "QCFS network"
+    return network.coding.limit

@@ -42,11 +42,15 @@ def reference_network(network, model: nn.Module) -> Reference:
     gm.requires_grad_(False)
     info = network.info
     remove_masks(gm)
-    if info["mask"] > 0:
-        insert_masks(gm, info["mask"], info["mask_sites"], info["mask_scaling"])
-    gm.eval()
-    if network.coding == "rate":
+    if info.mask > 0:
+        insert_masks(gm, info.mask, info.mask_sites, info.mask_scaling)
+    return limit(gm.eval(), network)
+
+
+def limit(gm: fx.GraphModule, network) -> Reference:
+    """What `network` tends to, out of its QCFS network in normal form with masks, which is used up."""
+    if network.coding.clips:
         qcfs_to_clipped(gm)
-        return Reference(gm, "clipped network")
-    masks_to_seeded(gm, info["seed"], info["mask_scaling"], frozen=True)
-    return Reference(gm, "QCFS network")
+    if network.coding.freezes_masks:
+        masks_to_seeded(gm, network.info.seed, network.info.mask_scaling, frozen=True)
+    return Reference(gm, network.coding.limit)

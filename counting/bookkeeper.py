@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ..neurons import SpikingNeuron
 from .alphabet import Alphabet, inspect
+from .aten import OTHER
 from .contractions import Contraction, Operand, pairs
 from .ledger import Ledger, Row, Side, Site
 from .modules import declared, steps_of, unit_of
 from .nonzero import blocks, count_equal
-from .other import OTHER
 from .provenance import Kind, Tag
 from .twin import Twin
 
@@ -62,8 +62,8 @@ class Bookkeeper:
     ) -> None:
         """An operation without synapses; `kind` overrules the table's."""
         if out.dtype == torch.bool or out.is_floating_point() or out.is_complex():
-            listed, size = OTHER[name]
-            self.count(path, kind or listed, size(args, out) // share)
+            cost = OTHER[name].cost
+            self.count(path, kind or cost.kind, cost.size(args, out) // share)
 
     def contract(
         self, name: str, path: str, c: Contraction, tags: list[Tag | None], share: int, once: bool

@@ -12,32 +12,19 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
+from .aten import COMPARE, CONSTANT, FREE, IN_ORDER, OTHER, PART, ROUND, SAME
 from .bookkeeper import Bookkeeper
 from .contractions import CONTRACTIONS
 from .ledger import Ledger
 from .modules import Role, contraction_of, role
-from .other import FREE, OTHER
-from .provenance import (
-    ACTIVATIONS,
-    COMPARE,
-    CONSTANT,
-    PART,
-    ROUND,
-    SAME,
-    VIEWS,
-    Kind,
-    Tag,
-    derive,
-    get_tag,
-    set_tag,
-)
+from .provenance import Kind, Tag, derive, get_tag, set_tag
 from .timing import TAKES_TIME, copies_of, steps_after
 
 # Analog values stay analog, and as many steps, under all operations but these.
 _RETAGS = COMPARE | ROUND | CONSTANT | TAKES_TIME
 # What moves data and costs nothing: of one analog tensor, the result is analog and that is all.
 _MOVES = (SAME | PART) - _RETAGS - {*CONTRACTIONS, *OTHER, "copy"}
-_KNOWN = frozenset({*CONTRACTIONS, *OTHER, *FREE, *SAME, *PART, *CONSTANT, *ACTIVATIONS})
+_KNOWN = frozenset({*CONTRACTIONS, *OTHER, *FREE})
 
 
 class OperationCounter(TorchDispatchMode):
@@ -255,7 +242,7 @@ class OperationCounter(TorchDispatchMode):
             if count is not None:
                 held = old.spatial
                 fits = (
-                    name in VIEWS
+                    name in IN_ORDER
                     and held is not None
                     and tuple(out.shape[-len(held[0]) :]) == held[0]
                 )

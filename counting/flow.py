@@ -10,10 +10,11 @@ import torch
 from torch import fx
 
 from ..graph.domains import Domain
-from ..graph.operations import creates
 from ..graph.surgery import attribute
 from ..neurons import Accumulate, Present, SpikingNeuron
-from .operation_facts import Spikes, keeps_spikes
+from ..ops import Kind as Operations
+from ..ops import Spikes, operation_of
+from .operation_facts import keeps_spikes
 from .provenance import Kind
 
 _FIXED = (Domain.PARAMETER, Domain.SIZE)
@@ -45,7 +46,9 @@ def flows(gm: fx.GraphModule) -> dict[fx.Node, Flow]:
 def _flow(gm: fx.GraphModule, node: fx.Node, found: dict[fx.Node, Flow]) -> Flow:
     if node.op == "placeholder":
         return Flow(Kind.IMAGE)
-    if node.op == "get_attr" or node.meta["domain"] in _FIXED or creates(node):
+    if node.op == "get_attr" or node.meta["domain"] in _FIXED:
+        return Flow(Kind.WEIGHT)
+    if node.op != "output" and operation_of(gm, node).kind is Operations.CREATE:
         return Flow(Kind.WEIGHT)
     data = [f for f in (found[n] for n in node.all_input_nodes) if f.kind is not Kind.WEIGHT]
     module = gm.get_submodule(node.target) if node.op == "call_module" else None

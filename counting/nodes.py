@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from torch import Tensor, fx, nn
 
-from ..graph.capture.tracing_errors import module_path
+from ..graph.errors import module_path
 from ..neurons import Accumulate, Present
+from ..ops import Spikes
 from .counter import OperationCounter, tensors_among
 from .flow import flows
 from .modules import Role, role
-from .operation_facts import Spikes
 from .provenance import Kind, Tag, get_tag, set_tag
 
 
@@ -64,7 +64,7 @@ class NodeCounter(OperationCounter):
     def _watched(self) -> Iterator[tuple[str | None, nn.Module]]:
         """What lies inside the modules that the nodes call: there the dispatch mode looks."""
         calls = [n for n in self._flows if n.op == "call_module" and n not in self._closed]
-        outer = {module: None for module in (self.model.get_submodule(n.target) for n in calls)}
+        outer = dict.fromkeys(self.model.get_submodule(n.target) for n in calls)
         inner = {part: None for module in outer for part in module.modules() if part not in outer}
         return ((None, module) for module in inner)
 

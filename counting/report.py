@@ -10,6 +10,7 @@ import functools
 from torch import fx
 
 from ..graph.domains import VARYING
+from ..neurons import NEURONS
 from .alphabet import ANALOG, Alphabet
 from .flow import Flow, flows
 from .modules import declared
@@ -78,12 +79,14 @@ class Report:
     @property
     def not_spiking(self) -> list[ReportRow]:
         """Operations on values that are not spikes."""
-        return [r for r in self.rows if r.input == "analog" and not r.operation.startswith("neuron")]
+        return [
+            r for r in self.rows if r.input == "analog" and not r.operation.startswith("neuron")
+        ]
 
     @property
     def convergence(self) -> str:
         """In words: what the readout tends to."""
-        if self.info["neuron"] != "if":
+        if not NEURONS[self.info["neuron"]].coding.clips:
             return "reaches the QCFS network exactly, with the same frozen masks, after some steps"
         if self.info["attention"] == "per-step":
             if any(r.operation in ("softmax", "matmul", "layer norm") for r in self.rows):

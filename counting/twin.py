@@ -65,8 +65,7 @@ class Twin:
             self.calls[key] = self.calls.get(key, 0) + 1
             key = (*key, "call", self.calls[key])
         left, right = (
-            _sum(side.tensor, tag, steps)
-            for side, tag in zip((c.left, c.right), tags, strict=True)
+            _sum(side.tensor, tag, steps) for side, tag in zip((c.left, c.right), tags, strict=True)
         )
         held = self.held.get(key)
         if held is None:

@@ -1,5 +1,6 @@
 """Image files: which they are, whether they are whole, and how they are read."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff"}
 SUFFIXES |= {".webp"}
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow's readers for them
 _GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"}
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, UnidentifiedImageError)
 _DAMAGE += (Image.DecompressionBombError,)
@@ -14,9 +16,24 @@ _TAIL_BYTES = 65536  # a whole JPEG has its end marker in here
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files below a folder, by name; hidden files and other kinds are left out."""
+    """Image files below a folder, by name; hidden files and other kinds are left out.
+
+    Raises:
+        ValueError: a name that is no text.
+    """
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
+    images = sorted(path for path in found if not path.name.startswith(".") and path.is_file())
+    for path in images:
+        check_name(path)
+    return images
+
+
+def check_name(path: Path) -> None:
+    """ValueError for a file or folder whose name is no UTF-8."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"the name {os.fsencode(path)!r} is no UTF-8; rename it") from None
 
 
 def inspect_image(path: Path, decode: bool) -> tuple[bool, tuple[int, int]]:
@@ -27,7 +44,7 @@ def inspect_image(path: Path, decode: bool) -> tuple[bool, tuple[int, int]]:
         decode: decode every pixel; otherwise headers, checksums and the end marker are checked.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             grey, size, kind, mode = (
                 picture.mode in _GREY_MODES,
                 picture.size,
@@ -52,7 +69,7 @@ def inspect_image(path: Path, decode: bool) -> tuple[bool, tuple[int, int]]:
 def read_image(path: Path, channels: int, upright: bool = True) -> Image.Image:
     """The image in a file as PIL "L" (`channels` 1) or "RGB" (3)."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             picture.load()
             if upright:
                 picture = ImageOps.exif_transpose(picture)
@@ -65,7 +82,7 @@ def read_image(path: Path, channels: int, upright: bool = True) -> Image.Image:
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
     """A 16-bit grey image with its upper 8 bits (PIL's own conversion cuts off at 255)."""
-    pixels = np.asarray(picture).astype(np.int64)
+    pixels = np.asarray(picture)
     return Image.fromarray((pixels.clip(0, 65535) >> 8).astype(np.uint8))
 
 

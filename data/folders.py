@@ -1,10 +1,11 @@
 """Folders of class folders: a user's own images, and ImageNet."""
 
 import logging
+import pickle
 from pathlib import Path
 
 from .bundle import DataBundle, Split
-from .files import SUFFIXES, inspect_image, list_images
+from .files import SUFFIXES, check_name, inspect_image, list_images
 from .places import cache_folder, must_hold_something
 from .preparation import (
     IMAGENET_MEAN,
@@ -109,7 +110,10 @@ def load_imagenet(folder, img_size, in_chans, download) -> DataBundle:
 
 
 def _class_names(folder: Path) -> list[str]:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    paths = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    for path in paths:
+        check_name(path)
+    names = sorted(path.name for path in paths)
     if len(names) < 2:
         raise ValueError(
             f"data folder {str(folder)!r} holds {len(names)} class folders, but needs two or more; "
@@ -200,5 +204,5 @@ def _unpack_archives(root: Path) -> None:
         for part in ("train", "val"):
             if not (root / part).is_dir():
                 ImageNet(str(root), split=part)
-    except RuntimeError as error:
+    except (RuntimeError, pickle.UnpicklingError) as error:  # the latter: a foreign meta.bin
         raise ValueError(f"ImageNet's archives in {str(root)!r} are incomplete: {error}") from error

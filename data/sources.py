@@ -6,6 +6,8 @@ import torch
 
 from .files import read_image
 
+MOST_PIXELS = 2**26  # of a resized picture (256 MiB); of a longer one only the centre is made
+
 
 class MemoryImages:
     """All images of a split as one tensor.
@@ -72,9 +74,25 @@ class FileImages:
 
         picture = self.picture(index)
         shorter = round(self.img_size * self.resize_ratio)
-        if min(picture.size) != shorter:
+        if shorter**2 * max(picture.size) > MOST_PIXELS * min(picture.size):
+            picture = _centre(picture, shorter, self.img_size, self.interpolation)
+        elif min(picture.size) != shorter:
             picture = resize(picture, shorter, interpolation=_mode(self.interpolation))
         return pil_to_tensor(center_crop(picture, self.img_size))
+
+
+def _centre(picture, shorter: int, side: int, interpolation: str):
+    """The centre of the picture as it is when resized, without its other parts, [side, side]."""
+    from PIL import Image
+
+    sides = [int(shorter * length / min(picture.size)) for length in picture.size]
+    starts = [round((length - side) / 2) for length in sides]
+    corners = [
+        pixel * length / resized
+        for pixels in (starts, [start + side for start in starts])
+        for pixel, length, resized in zip(pixels, picture.size, sides, strict=True)
+    ]
+    return picture.resize((side, side), Image.Resampling[interpolation.upper()], box=corners)
 
 
 def _mode(name: str):

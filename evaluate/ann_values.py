@@ -13,7 +13,7 @@ def ann_values(snn, ann, images: Tensor, first_index: int) -> dict[str, tuple[Te
     cumulative coding, whose masks are frozen, beside the QCFS network with the same masks.
     """
     found: dict[str, tuple[Tensor, Tensor]] = {}
-    frozen = snn.coding != "rate" and bool(snn.info.get("mask"))
+    frozen = snn.coding.freezes_masks and snn.info.mask > 0
     network = reference_network(snn, ann) if frozen else ann
     handles = []
     for name, module in (network.network if frozen else network).named_modules():

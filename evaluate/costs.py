@@ -3,8 +3,8 @@
 import math
 
 from ..counting import Operation, Totals
-from .describe import Described
 from .energy import ENERGY_MODELS, EnergyModel
+from .records import Record
 
 _COUNTS = (
     "macs",
@@ -23,7 +23,7 @@ _COUNTS = (
 
 
 def put_costs(
-    record: Described, totals: Totals | None, twin: Totals | None, energy: EnergyModel, kind: str
+    record: Record, totals: Totals | None, twin: Totals | None, energy: EnergyModel, kind: str
 ) -> None:
     """Fill in everything that counting gives; what it does not give is null with its reason.
 
@@ -31,18 +31,18 @@ def put_costs(
         totals: counts of the model itself; None if nothing was counted.
         twin: counts that hold the quantised twin's activations.
     """
-    record["energy_model"] = energy.name
+    record.energy_model = energy.name
     if totals is None:
         for key in _COUNTS:
             record.put(key, None, "counting was switched off")
         return
     silent = _why_silent(totals) if kind != "ann" else ""
-    record["macs"] = totals.macs
+    record.macs = totals.macs
     for key in ("acs", "synaptic_operations"):
         record.put(key, None if silent else totals.acs, silent or "-")
-    record["other_operations"] = totals.other
+    record.other_operations = totals.other
     record.put("energy_millijoules", None if silent else energy.millijoules(totals), silent or "-")
-    record["layers"] = [_layer(op) for op in totals.operations]
+    record.layers = [_layer(op) for op in totals.operations]
     _put_spiking(record, totals, kind, silent)
     bits, why = _bits(record, kind)
     if twin is None or twin.twin_operations is None:
@@ -51,7 +51,7 @@ def put_costs(
     energies = {
         name: _energies(model, totals, twin, bits, silent) for name, model in models.items()
     }
-    record["energies"] = energies
+    record.energies = energies
     record.put(
         "energy_to_quantised",
         energies[energy.name]["to_quantised"],
@@ -59,7 +59,7 @@ def put_costs(
     )
 
 
-def _put_spiking(record: Described, totals: Totals, kind: str, silent: str) -> None:
+def _put_spiking(record: Record, totals: Totals, kind: str, silent: str) -> None:
     if kind == "ann":
         for key in (
             "spikes_per_synapse",
@@ -93,15 +93,15 @@ def _why_silent(totals: Totals) -> str:
     return ""
 
 
-def _bits(record: Described, kind: str) -> tuple[int | None, str]:
+def _bits(record: Record, kind: str) -> tuple[int | None, str]:
     """Bits of an activation of the quantised twin."""
     if kind == "ann":
         return None, "an ANN is compared with, not compared"
     if kind == "direct":
-        return math.ceil(math.log2(record["timesteps"] + 1)), ""
-    if not record["levels"]:
+        return math.ceil(math.log2(record.timesteps + 1)), ""
+    if not record.levels:
         return None, "the conversion does not say its levels"
-    return math.ceil(math.log2(record["levels"] + 1)), ""
+    return math.ceil(math.log2(record.levels + 1)), ""
 
 
 def _energies(

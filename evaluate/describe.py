@@ -5,43 +5,26 @@ from torch import nn
 from ..counting import Totals
 from ..counting.modules import is_spikingjelly_neuron
 from ..neurons import SeededMask, SpikeMask
+from .records import Record
 
 
-class Described(dict):
-    """Values of a record and, for each null, the reason."""
-
-    def __init__(self):
-        super().__init__()
-        self.reasons: dict[str, str] = {}
-
-    def put(self, key: str, value, reason: str = "") -> None:
-        self[key] = value
-        if value is None:
-            assert reason, key
-            self.reasons[key] = reason
-
-    def uncounted(self) -> list[str]:
-        return [f"{key}: {reason}" for key, reason in self.reasons.items()]
-
-
-def describe(model, kind: str, timesteps: int | None, totals: Totals | None) -> Described:
+def describe(model, kind: str, timesteps: int | None, totals: Totals | None) -> Record:
     """The part of a record that says what was evaluated."""
-    out = Described()
+    out = Record()
     module = isinstance(model, nn.Module)
     parameters = sum(p.numel() for p in model.parameters()) if module else None
     out.put("parameters", parameters, "the model is no torch module")
     out.put("timesteps", timesteps, "an ANN has no time steps")
-    out["calibration"] = out["calibration_parameters"] = out["mask_scaling"] = None
     if kind == "converted":
         info = model.info
-        for key in ("neuron", "spike_values", "attention", "readout", "mask"):
-            out.put(key, info.get(key), "the conversion does not say")
-        out["seed"], out["levels"] = info.get("seed"), info.get("levels")
-        fitted = info.get("calibration") or {}
-        out["calibration"], out["mask_scaling"] = fitted.get("method"), info.get("mask_scaling")
-        out["calibration_parameters"] = {
-            "thresholds": fitted.get("threshold_parameters", 0),
-            "step_bias": fitted.get("bias_parameters", 0),
+        same = ("neuron", "spike_values", "attention", "readout", "mask", "seed", "levels")
+        for column in (*same, "mask_scaling"):
+            setattr(out, column, getattr(info, column))
+        fitted = info.calibration
+        out.calibration = fitted.method if fitted else None
+        out.calibration_parameters = {
+            "thresholds": fitted.threshold_parameters if fitted else 0,
+            "step_bias": fitted.bias_parameters if fitted else 0,
         }
         return out
     masks = sorted(
@@ -49,18 +32,18 @@ def describe(model, kind: str, timesteps: int | None, totals: Totals | None) -> 
         if isinstance(model, nn.Module)
         else ()
     )
-    out["seed"], out["levels"] = None, _levels(model)
+    out.levels = _levels(model)
     if kind == "ann":
         for key in ("neuron", "spike_values", "attention", "readout"):
             out.put(key, None, "an ANN has no spikes")
-        out["mask"] = masks[-1] if masks else 0.0
+        out.mask = masks[-1] if masks else 0.0
         return out
     out.put("neuron", _neuron_names(model), "the model's neurons are of no known class")
     out.put("spike_values", _spike_values(totals), "no spikes were recognised")
     out.put("attention", None, "said of converted networks only")
     ours = hasattr(model, "step_logits")
     out.put("readout", "mean" if ours else None, "the model returns its own readout")
-    out["mask"] = masks[-1] if masks else 0.0
+    out.mask = masks[-1] if masks else 0.0
     return out
 
 

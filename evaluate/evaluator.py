@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import operator
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,15 +14,16 @@ from tqdm import tqdm
 
 from ..counting import Ledger, NodeCounter, OperationCounter, Totals, settle
 from ..snn.ideal import ideal_neurons
+from ..support.whole_numbers import whole_number
 from .accuracy import Accuracy
 from .calling import Caller, device_of, prepared
 from .costs import put_costs
-from .describe import Described, describe
+from .describe import describe
 from .energy import EnergyModel, energy_model
 from .gather import gather, merged
 from .independence import check_independence as find_dependence
 from .random_masks import RandomMasks, masked_share, random_masks
-from .records import EXTRA, KEYS
+from .records import Record
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +89,10 @@ def evaluate(
     """
     energy = energy_model(energy)
     steps = _largest(timesteps)
-    limit = None if limit is None else _whole("limit", limit)
+    limit = None if limit is None else whole_number("limit", limit)
     if early_exit is not None and not 0 < early_exit <= 1:
         raise ValueError(f"early_exit {early_exit} must lie in (0, 1]: a confidence, e.g. 0.95")
-    caller = Caller(model, steps, None if chunk is None else _whole("chunk", chunk))
+    caller = Caller(model, steps, None if chunk is None else whole_number("chunk", chunk))
     first_index = getattr(loader, "first_index", 0) if first_index is None else first_index
     place = torch.device(device) if device is not None else device_of(model)
     with prepared(model, ann, device=device):
@@ -155,7 +155,7 @@ def _first_batch(
     if caller.kind == "ann":
         result.random = random_masks(caller.model)
     if check:
-        masked = caller.converted and bool(caller.model.info.get("mask"))
+        masked = caller.converted and caller.model.info.mask > 0
         result.independent = find_dependence(caller, images, first, masked)
     if not count:
         return
@@ -197,12 +197,12 @@ def _record(
     twin = settle(twin_ledger, False) if twin_ledger.images else totals
     steps = accuracy.steps if kind != "ann" else None
     record = describe(model, kind, steps, totals)
-    record["name"] = name or getattr(model, "model_name", None) or type(model).__name__
-    record["kind"] = kind
+    record.name = name or getattr(model, "model_name", None) or type(model).__name__
+    record.kind = kind
     record.put("run", run, "not evaluated from a run folder")
     _put_accuracy(record, accuracy, kind, result.agreed)
-    record["top1_random_masks"] = _top1_random(result)
-    record["masked_share"] = masked_share(model, totals)
+    record.top1_random_masks = _top1_random(result)
+    record.masked_share = masked_share(model, totals)
     put_costs(record, totals, twin, energy, kind)
     _put_speed(record, result, accuracy.images, model)
     found = [text for text in gather(result.independent) if text is not None]
@@ -212,24 +212,23 @@ def _record(
         texts[0] if texts else True if found else None,
         "the check was switched off",
     )
-    record["notes"] = _notes(accuracy, totals, texts)
-    record["uncounted"] = record.uncounted() + _uncounted_operations(totals)
-    return {key: record[key] for key in (*KEYS, *EXTRA)}
+    record.notes = _notes(accuracy, totals, texts)
+    record.uncounted += _uncounted_operations(totals)
+    return record.as_dict()
 
 
-def _put_accuracy(record: Described, accuracy: Accuracy, kind: str, agreed: bool) -> None:
+def _put_accuracy(record: Record, accuracy: Accuracy, kind: str, agreed: bool) -> None:
     top1, top5 = accuracy.percent(accuracy.right1), accuracy.percent(accuracy.right5)
-    record["images"], record["classes"] = accuracy.images, accuracy.classes
-    record["top1"], record["top5"] = top1[-1], top5[-1]
+    record.images, record.classes = accuracy.images, accuracy.classes
+    record.top1, record.top5 = top1[-1], top5[-1]
     spiking = kind != "ann"
     record.put("top1_by_timestep", top1 if spiking else None, "an ANN has no time steps")
     record.put("top5_by_timestep", top5 if spiking else None, "an ANN has no time steps")
     agreement = accuracy.percent(accuracy.agree)[-1] if agreed else None
     reason = "no ANN was given to compare with" if spiking else "this is the ANN"
     record.put("agreement_with_ann", agreement, reason)
-    record["early_exit"] = None
     if accuracy.confidence is not None:
-        record["early_exit"] = {
+        record.early_exit = {
             "confidence": accuracy.confidence,
             "average_timesteps": accuracy.exit_steps / accuracy.images,
             "top1": 100.0 * accuracy.exit_right / accuracy.images,
@@ -245,15 +244,15 @@ def _top1_random(result: _Run) -> float | None:
     return accuracy.percent(accuracy.right1)[-1]
 
 
-def _put_speed(record: Described, result: _Run, images: int, model) -> None:
+def _put_speed(record: Record, result: _Run, images: int, model) -> None:
     seconds = max(gather(result.seconds))
     record.put(
         "images_per_second", images / seconds if seconds > 0 else None, "the clock did not advance"
     )
     if device_of(model).type == "cuda":
-        record["peak_memory_bytes"] = max(gather(torch.cuda.max_memory_allocated()))
+        record.peak_memory_bytes = max(gather(torch.cuda.max_memory_allocated()))
     else:
-        record["peak_memory_bytes"] = max(gather(_peak_resident_bytes())) or None
+        record.peak_memory_bytes = max(gather(_peak_resident_bytes())) or None
 
 
 def _peak_resident_bytes() -> int:
@@ -321,17 +320,7 @@ def _largest(timesteps) -> int | None:
     values = list(timesteps) if isinstance(timesteps, Sequence) else [timesteps]
     if not values:
         raise ValueError("timesteps is empty; give a whole number of at least 1")
-    return max(_whole("timesteps", value) for value in values)
-
-
-def _whole(name: str, value) -> int:
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = 0
-    if isinstance(value, (bool, str)) or whole < 1:
-        raise ValueError(f"{name} {value!r} must be a whole number of at least 1")
-    return whole
+    return max(whole_number("timesteps", value) for value in values)
 
 
 def _bar(loader, limit: int | None, progress: bool, name):

@@ -127,7 +127,7 @@ def observe(
         ]
         maps, why = explain(watched, ann, images, labels)
     skipped = [*watched.skipped, *([why] if why else [])]
-    mask = model.info.get("mask") if caller.converted else 0.0
+    mask = model.info.mask if caller.converted else 0.0
     return Observation(
         caller.kind,
         watched.steps,

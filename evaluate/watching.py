@@ -118,7 +118,7 @@ class _Watcher:
         if inside:
             found.sent = found.sent + output
         if module.running_input:  # the mean, or the sum, of all steps so far
-            total = args[0] * (step if module.coding == "rate" else 1)
+            total = module.coding.total(args[0], step)
             before = self.window is not None and step == self.window[0] - 1
             if before:
                 found.sample = total
@@ -152,12 +152,10 @@ def watch_converted(caller: Caller, images: Tensor, first_index: int, map_site: 
             f"no layer is called {map_site!r}; layers: {', '.join(list(model.sites)[-10:])}"
         )
     batch = len(images)
-    steps = caller.timesteps or model.info.get("timesteps")
+    steps = caller.timesteps or model.info.timesteps
     if not steps:
         raise ValueError("timesteps is missing: give the number T of steps to watch")
-    window = None
-    if model.coding == "rate":
-        window = (steps // 2 + 1 if model.info["readout"] == "second-half" else 1, steps)
+    window = model.coding.window(model.info.readout, steps)
     watcher = _Watcher(model, batch, window)
     with model.observe(watcher):
         model(images, timesteps=1, first_index=first_index)  # what shapes there are

@@ -2,6 +2,25 @@
 
 import dataclasses
 
+from torch import fx
+
+# What a forward function may raise, on an image that does not fit or when it is traced.
+FAILURES = (
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    NameError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+)
+
+
+def module_path(node: fx.Node) -> str:
+    """Dotted path of the module that a node lies in, "" at the root."""
+    return node.meta.get("module_path", "").split("@")[0]
+
 
 @dataclasses.dataclass(frozen=True)
 class Offence:

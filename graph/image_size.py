@@ -1,9 +1,21 @@
 """A network whose control flow followed one image size refuses images of any other size."""
 
+import re
+
 import torch
 from torch import fx
 from torch.fx.node import has_side_effect
 from torch.overrides import handle_torch_function, has_torch_function_unary
+
+_SHAPES = re.compile(
+    r"\b(shaped?|sizes?|dim(ension)?s?|channels?|elements|[1-5]-?D)\b", re.IGNORECASE
+)
+
+
+def is_about_shapes(error: Exception) -> bool:
+    """Whether an operation of torch failed because of the shape of what it was given."""
+    plain = type(error) in (RuntimeError, ValueError, IndexError)  # torch.OutOfMemoryError is not
+    return plain and bool(_SHAPES.search(str(error)))
 
 
 def check_image_size(images: torch.Tensor, made_for: list[int]) -> None:

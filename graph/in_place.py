@@ -5,33 +5,15 @@ import operator
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import fx
 
-from .capture.tracing_errors import module_path
+from ..ops import View, module_of, operation_of, spelling
 from .errors import Offence
-from .operations import DROPOUTS, function_name, module_of
+from .nodes import place_of, takes_one_of_several, words_of
 from .parts import set_part
 from .sizes import is_size
 from .surgery import finish
 
-IN_PLACE = {
-    "iadd": torch.add,
-    "isub": torch.sub,
-    "imul": torch.mul,
-    "itruediv": torch.div,
-    "ifloordiv": operator.floordiv,
-    "imod": operator.mod,
-    "ipow": torch.pow,
-    "iand": operator.and_,
-    "ior": operator.or_,
-    "ixor": operator.xor,
-    "ilshift": operator.lshift,
-    "irshift": operator.rshift,
-    "setitem": set_part,
-}
-
-
-FILLS = {"zero_": torch.zeros_like, "fill_": torch.full_like}
 PLACE = ("module_path", "source")
 _REMEDY = "write it without in-place operations"
 
@@ -52,7 +34,7 @@ def in_place_to_plain(gm: fx.GraphModule) -> int:
         if not node.args or not isinstance(node.args[0], fx.Node):
             continue
         changed += 1
-        if isinstance(module, (*DROPOUTS, nn.Identity)):  # off: nothing is changed
+        if module is not None and operation_of(gm, node).inactive:  # off: nothing is changed
             module.inplace = False
             continue
         source = node.args[0]
@@ -62,7 +44,7 @@ def in_place_to_plain(gm: fx.GraphModule) -> int:
         if module is not None:
             module.inplace = False
         elif not _make_plain(node):
-            _refuse(gm, node, f"{function_name(node)}() has no form that is not in place")
+            _refuse(gm, node, f"{words_of(gm, node)} has no form that is not in place")
     return finish(gm, changed)
 
 
@@ -70,30 +52,27 @@ def _is_in_place(node: fx.Node) -> bool:
     """Whether a function or method changes its first argument."""
     if node.op not in ("call_function", "call_method"):
         return False
-    name = function_name(node)
-    if getattr(node.target, "__module__", "") == "_operator":  # and_, or_, not_ change nothing
-        return name in IN_PLACE
-    return node.kwargs.get("inplace") is True or (name.endswith("_") and not name.endswith("__"))
+    return node.target is operator.setitem or spelling(node).in_place
 
 
 def _make_plain(node: fx.Node) -> bool:
     """Turn an in-place function or method into the one that gives a new tensor, if there is one."""
-    name = function_name(node)
+    row, name = spelling(node).operation, getattr(node.target, "__name__", node.target)
     plain = name.rstrip("_")
-    if name in FILLS:
-        node.op, node.target = "call_function", FILLS[name]
+    if node.target is operator.setitem:
+        node.target = set_part
     elif name == "copy_":
         value = node.args[1] if len(node.args) > 1 else node.kwargs["src"]
         node.op, node.target = "call_function", set_part
         node.args, node.kwargs = (node.args[0], Ellipsis, value), {}
+    elif row.augmented and row.augmented[0] == name:
+        node.op, node.target = "call_function", row.augmented[1]
     elif node.op == "call_method":
         if not callable(getattr(torch.Tensor, plain, None)):
             return False
         node.target = plain
     elif "inplace" in node.kwargs:
         node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
-    elif name in IN_PLACE:
-        node.target = IN_PLACE[name]
     else:
         function = getattr(torch, plain, None) or getattr(F, plain, None)
         if function is None:
@@ -103,9 +82,8 @@ def _make_plain(node: fx.Node) -> bool:
 
 
 def _refuse(gm: fx.GraphModule, node: fx.Node, operation: str) -> None:
-    place = node.target if node.op == "call_module" else module_path(node) or "(the model itself)"
     gm.meta.setdefault("offences", []).append(
-        Offence(place, operation, node.meta.get("source"), _REMEDY)
+        Offence(place_of(node), operation, node.meta.get("source"), _REMEDY)
     )
 
 
@@ -201,18 +179,12 @@ def _range(entry) -> tuple[float, float] | None:
     return (start, stop) if known else None
 
 
-_VIEWS = set(
-    """view reshape flatten unflatten permute transpose t swapaxes movedim squeeze unsqueeze
-chunk split tensor_split unbind narrow select getitem expand expand_as view_as detach contiguous to
-float double unfold diagonal""".split()
-)
-
-
 def _is_view(gm: fx.GraphModule, node: fx.Node) -> bool:
-    module = module_of(gm, node)
-    if module is not None:
-        return isinstance(module, (nn.Identity, nn.Flatten, nn.Unflatten, *DROPOUTS))
-    return node.op in ("call_function", "call_method") and function_name(node) in _VIEWS
+    """Whether a node may give a part of the memory of its first operand."""
+    if node.op not in ("call_module", "call_function", "call_method"):
+        return False
+    row = operation_of(gm, node)
+    return row.view is not View.NEVER or takes_one_of_several(gm, node) or row.name == "leaf"
 
 
 def _check_aliases(

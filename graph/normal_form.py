@@ -6,19 +6,20 @@ norms split, shared activations given a module for each call.
 
 import copy
 import logging
-import math
 
 import torch
 from torch import fx, nn
 
 from ..neurons import QCFS, ClippedReLU
+from ..ops import Operation, operation_of
+from ..ops.as_modules import argument, as_module
+from ..ops.table import classes_of
 from .capture import trace
-from .capture.tracing_errors import module_path
 from .copying import unwrap
+from .errors import module_path
 from .image_size import check_image_size
 from .in_place import in_place_to_plain
 from .number_check import check_numbers
-from .operations import function_name
 from .spelling import attributes_to_calls, fused_to_sums, plain_arguments
 from .surgery import add_module, attribute, call_module_after, calls, finish, set_module
 
@@ -39,53 +40,18 @@ def drop_assertions(gm: fx.GraphModule) -> int:
     return finish(gm, changed)
 
 
-def _argument(node: fx.Node, place: int, key: str, default=None):
-    return node.args[place] if len(node.args) > place else node.kwargs.get(key, default)
-
-
-def _clamp(node: fx.Node) -> nn.Module | None:
-    low, high = _argument(node, 1, "min"), _argument(node, 2, "max")
-    if isinstance(low, fx.Node) or isinstance(high, fx.Node) or low != 0:
-        return None
-    return nn.ReLU() if high is None or high == math.inf else nn.Hardtanh(0.0, float(high))
-
-
-def _hardtanh(node: fx.Node) -> nn.Module | None:
-    low, high = _argument(node, 1, "min_val", -1.0), _argument(node, 2, "max_val", 1.0)
-    return nn.Hardtanh(float(low), float(high)) if low == 0 else None
-
-
-def _dropout(node: fx.Node) -> nn.Module:
-    return nn.Dropout(float(_argument(node, 1, "p", 0.5)))
-
-
-FUNCTIONS = {
-    "relu": lambda node: nn.ReLU(),
-    "relu_": lambda node: nn.ReLU(),
-    "relu6": lambda node: nn.ReLU6(),
-    "clamp": _clamp,
-    "clip": _clamp,
-    "clamp_min": lambda node: nn.ReLU() if _argument(node, 1, "min") == 0 else None,
-    "hardtanh": _hardtanh,
-    "dropout": _dropout,
-    "dropout2d": _dropout,
-    "feature_dropout": _dropout,
-}
-
-
 def functions_to_modules(gm: fx.GraphModule) -> int:
     """F.relu, x.relu(), clamp(0, c), F.dropout ... to modules, named after the module they are in."""
     changed = 0
     for node in list(gm.graph.nodes):
         if node.op not in ("call_function", "call_method"):
             continue
-        name = function_name(node)
-        module = FUNCTIONS[name](node) if name in FUNCTIONS else None
-        if module is None:
+        found = as_module(node)
+        if found is None:
             continue
+        name, module = found
         path = module_path(node)
-        kind = "dropout" if isinstance(module, nn.Dropout) else name.rstrip("_")
-        node.target = add_module(gm, f"{path}.{kind}" if path else kind, module)
+        node.target = add_module(gm, f"{path}.{name}" if path else name, module)
         node.op, node.args, node.kwargs = (
             "call_module",
             (node.args[0] if node.args else node.kwargs["input"],),
@@ -101,14 +67,15 @@ def weight_functions_to_modules(gm: fx.GraphModule) -> int:
     for node in list(gm.graph.nodes):
         if node.op != "call_function":
             continue
-        name = function_name(node)
-        if name not in ("conv1d", "conv2d", "conv3d", "linear", "batch_norm"):
-            continue
-        module = (_norm_module if name == "batch_norm" else _weight_module)(gm, node, name)
+        row = operation_of(gm, node)
+        if row.name == "batch_norm":
+            module = _norm_module(gm, node)
+        else:
+            module = _weight_module(gm, node, row) if row.synapses else None
         if module is None:
             continue
         path = module_path(node)
-        node.target = add_module(gm, f"{path}.{name}" if path else name, module)
+        node.target = add_module(gm, f"{path}.{row.name}" if path else row.name, module)
         node.op, node.kwargs = "call_module", {}
         node.args = (node.args[0],)
         changed += 1
@@ -121,23 +88,25 @@ def _constant(gm: fx.GraphModule, value):
     return value
 
 
-def _weight_module(gm: fx.GraphModule, node: fx.Node, name: str) -> nn.Module | None:
-    weight = _constant(gm, _argument(node, 1, "weight"))
-    bias = _constant(gm, _argument(node, 2, "bias"))
+def _weight_module(gm: fx.GraphModule, node: fx.Node, row: Operation) -> nn.Module | None:
+    kind = next(iter(classes_of(row.name)), None)
+    if kind is None or issubclass(kind, nn.modules.conv._ConvTransposeNd):
+        return None
+    weight = _constant(gm, argument(node, 1, "weight"))
+    bias = _constant(gm, argument(node, 2, "bias"))
     if weight is ... or bias is ... or len(node.all_input_nodes) > 2 + (bias is not None):
         return None
-    if name == "linear":
+    if kind is nn.Linear:
         module = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
     else:
-        conv = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d}[name]
-        groups = _argument(node, 6, "groups", 1)
-        module = conv(
+        groups = argument(node, 6, "groups", 1)
+        module = kind(
             weight.shape[1] * groups,
             weight.shape[0],
             tuple(weight.shape[2:]),
-            _argument(node, 3, "stride", 1),
-            _argument(node, 4, "padding", 0),
-            _argument(node, 5, "dilation", 1),
+            argument(node, 3, "stride", 1),
+            argument(node, 4, "padding", 0),
+            argument(node, 5, "dilation", 1),
             groups,
             bias is not None,
         )
@@ -148,14 +117,14 @@ def _weight_module(gm: fx.GraphModule, node: fx.Node, name: str) -> nn.Module | 
     return module
 
 
-def _norm_module(gm: fx.GraphModule, node: fx.Node, name: str) -> nn.Module | None:
+def _norm_module(gm: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     mean, var = (
-        _constant(gm, _argument(node, i, k)) for i, k in ((1, "running_mean"), (2, "running_var"))
+        _constant(gm, argument(node, i, k)) for i, k in ((1, "running_mean"), (2, "running_var"))
     )
-    weight, bias = (_constant(gm, _argument(node, i, k)) for i, k in ((3, "weight"), (4, "bias")))
+    weight, bias = (_constant(gm, argument(node, i, k)) for i, k in ((3, "weight"), (4, "bias")))
     if any(v is ... for v in (mean, var, weight, bias)) or mean is None:
         return None
-    module = nn.BatchNorm2d(mean.numel(), eps=_argument(node, 7, "eps", 1e-5))
+    module = nn.BatchNorm2d(mean.numel(), eps=argument(node, 7, "eps", 1e-5))
     module.to(mean.device, mean.dtype).eval()
     module.running_mean.copy_(mean)
     module.running_var.copy_(var)

@@ -7,10 +7,9 @@ import warnings
 import torch
 from torch import fx, nn
 
-from .capture.examples import like_weights
-from .capture.tracing_errors import FAILURES
 from .copying import copy_model
-from .errors import Offence, UnconvertibleError
+from .errors import FAILURES, Offence, UnconvertibleError
+from .example_images import like_weights
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ def check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
     elif traced_with is not None:
         shapes = [(2, *traced_with[1:])]
     else:
-        shapes = _usual_shapes(model)
+        shapes = usual_shapes(model)
     if not shapes:
         return
     with _same_random_numbers(model), warnings.catch_warnings():
@@ -61,7 +60,7 @@ def check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
     log.info("numbers of the traced graph were not compared: no size of image is known to fit")
 
 
-def _usual_shapes(model: nn.Module) -> list[tuple[int, ...]]:
+def usual_shapes(model: nn.Module) -> list[tuple[int, ...]]:
     first = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
     if isinstance(first, nn.Linear):
         return [(2, first.in_features)]

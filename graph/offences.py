@@ -3,18 +3,22 @@
 from torch import fx, nn
 
 from ..neurons import QCFS
-from .capture.tracing_errors import module_path
-from .errors import Offence
-from .operations import (
-    RELU_REMEDY,
+from ..ops import (
     UNKNOWN_REMEDY,
     Kind,
-    classify,
-    classify_module,
-    is_pointwise_activation,
     module_of,
+    module_operation,
+    operation_of,
 )
+from .errors import Offence
+from .nodes import place_of, words_of
 from .surgery import calls
+
+_PLAIN_RELU = (
+    "a plain ReLU beside QCFS sites: call insert_qcfs on the network without QCFS, which quantises "
+    "all of them"
+)
+_BATCH_STATISTICS = "it uses the statistics of the batch: train it with track_running_stats=True"
 
 
 def offence(root: nn.Module, node: fx.Node, quantised: bool, leaves) -> Offence | None:
@@ -26,30 +30,24 @@ def offence(root: nn.Module, node: fx.Node, quantised: bool, leaves) -> Offence 
     """
     if node.op in ("placeholder", "get_attr", "output"):
         return None
-    kind, remedy = classify(root, node, leaves)
-    module = module_of(root, node)
-    if kind is Kind.ACTIVATION and quantised:
-        kind, remedy = (
-            Kind.REFUSED,
-            "a plain ReLU beside QCFS sites: call insert_qcfs on the network without QCFS, which "
-            "quantises all of them",
-        )
-    if kind is Kind.NORM and module.running_mean is None:
-        kind, remedy = (
-            Kind.REFUSED,
-            "it uses the statistics of the batch: train it with track_running_stats=True",
-        )
-    if kind is not Kind.REFUSED or (quantised and is_pointwise_activation(root, node)):
+    row = operation_of(root, node, leaves)
+    remedy = _remedy(row, module_of(root, node), quantised)
+    if not remedy:
         return None
-    if module is not None:
-        return Offence(node.target, type(module).__name__, node.meta.get("source"), remedy)
-    name = (
-        node.target
-        if isinstance(node.target, str)
-        else getattr(node.target, "__name__", str(node.target))
-    )
-    path = module_path(node) or "(the model itself)"
-    return Offence(path, f"{name}()", node.meta.get("source"), remedy)
+    return Offence(place_of(node), words_of(root, node), node.meta.get("source"), remedy)
+
+
+def _remedy(row, module: nn.Module | None, quantised: bool) -> str:
+    """What to do about an operation; empty if it can be converted."""
+    if row.kind is Kind.ACTIVATION:
+        return _PLAIN_RELU if quantised else ""
+    if row.kind is Kind.NORM:
+        return _BATCH_STATISTICS if getattr(module, "running_mean", 0) is None else ""
+    if row.kind is Kind.SMOOTH:
+        return "" if quantised else row.remedy
+    if row.kind is Kind.FUSED:
+        return UNKNOWN_REMEDY  # of a form that could not be written as a product and a sum
+    return row.remedy if row.kind is Kind.REFUSED else ""
 
 
 def offences(gm: fx.GraphModule) -> list[Offence]:
@@ -60,7 +58,7 @@ def offences(gm: fx.GraphModule) -> list[Offence]:
 
 
 def others_refused(root: nn.Module, graph: fx.Graph, leaves) -> list[Offence]:
-    """What the table refuses in a model whose trace stopped: before that line, and in modules behind.
+    """What the table refuses in a model whose trace stopped: before that line, and in modules after.
 
     Operations that the table does not know are left to the whole graph, which is brought into normal
     form first.
@@ -69,15 +67,14 @@ def others_refused(root: nn.Module, graph: fx.Graph, leaves) -> list[Offence]:
         graph: what was traced until it stopped.
     """
     quantised = any(isinstance(module, QCFS) for module in root.modules())
-    left_out = {UNKNOWN_REMEDY, RELU_REMEDY} if quantised else {UNKNOWN_REMEDY}
     found = [o for node in graph.nodes if (o := offence(root, node, quantised, leaves))]
-    found = [o for o in found if o.remedy != UNKNOWN_REMEDY]
+    found = [o for o in found if o.remedy not in (UNKNOWN_REMEDY, _PLAIN_RELU)]
     known = {node.target for node in graph.nodes if node.op == "call_module"} | set(leaves)
     for path, module in root.named_modules():
         if not path or any(path == name or path.startswith(f"{name}.") for name in known):
             continue
-        kind, remedy = classify_module(module)
-        if kind is Kind.REFUSED and remedy not in left_out:
+        remedy = _remedy(module_operation(module), module, quantised)
+        if remedy and remedy not in (UNKNOWN_REMEDY, _PLAIN_RELU, _BATCH_STATISTICS):
             what = f"{type(module).__name__}, which the trace did not reach"
             found.append(Offence(path, what, None, remedy))
             known.add(path)

@@ -5,14 +5,16 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import fx
 
-SIZE_METHODS = ("size", "dim", "numel")
+from ..ops import TABLE, spelling
 
 
 def is_size(node: fx.Node) -> bool:
     """x.shape, x.ndim, x.size(), x.dim(), x.numel()."""
-    return node.target in SIZE_METHODS or (
-        node.target is getattr and node.args[1] in ("shape", "ndim")
-    )
+    if node.op not in ("call_function", "call_method"):
+        return False
+    if node.target is getattr:
+        return node.args[1] in ("shape", "ndim")
+    return spelling(node).operation is TABLE["size"]
 
 
 def _walk(node: fx.Node, stop: Callable[[fx.Node], bool] = lambda n: False) -> Iterator[fx.Node]:
@@ -47,17 +49,15 @@ def depends_on_image(node: fx.Node) -> bool:
     return any(n.op == "placeholder" for n in _walk(node))
 
 
-def sizes_of(node: fx.Node) -> list[fx.Node]:
-    """The sizes that a number is made of: x.shape[2], x.size(0), x.dim(), or a whole x.shape."""
-    return [n for n in _walk(node, _is_read) if _is_read(n)]
+def readings_of(node: fx.Node, reads: Callable[[fx.Node], bool]) -> list[fx.Node]:
+    """What a value is made of: x.shape[2], x.size(0), x.dim(), a whole x.shape, x.dtype.
 
+    Args:
+        reads: whether a node tells something of a tensor.
+    """
 
-def _is_read(node: fx.Node) -> bool:
-    return is_size(node) or _is_entry(node)
+    def is_reading(n: fx.Node) -> bool:  # also x.shape[2], x.shape[-2:], x.shape[-2:][0]
+        entry = getattr(n.target, "__name__", "") == "getitem" and isinstance(n.args[0], fx.Node)
+        return reads(n) or (entry and is_reading(n.args[0]))
 
-
-def _is_entry(node: fx.Node) -> bool:
-    """x.shape[2], x.shape[-2:], x.shape[-2:][0]."""
-    if getattr(node.target, "__name__", "") != "getitem" or not isinstance(node.args[0], fx.Node):
-        return False
-    return _is_read(node.args[0])
+    return [n for n in _walk(node, is_reading) if is_reading(n)]

@@ -1,13 +1,14 @@
 """One spelling for what can be written in several ways: keywords, alpha, addmm, x.mT."""
 
+import operator
+
 import torch
 from torch import fx
 
-from .operations import function_name
+from ..ops import Kind, operation_of
+from .nodes import takes_one_of_several
 from .surgery import attribute, finish
 
-# Which operand `alpha` multiplies.
-_ALPHA_SCALES = {"add": 1, "sub": 1, "add_": 1, "sub_": 1, "subtract": 1, "rsub": 0}
 _POSITIONS = ("input", "tensors", "other", "mat1", "mat2", "batch1", "batch2", "tensor1", "tensor2")
 
 
@@ -27,13 +28,16 @@ def plain_arguments(gm: fx.GraphModule) -> int:
                 node.args, node.kwargs = (*node.args, kwargs.pop(key)), kwargs
                 changed += 1
         alpha = node.kwargs.get("alpha", 1)
-        if alpha != 1 and function_name(node) in _ALPHA_SCALES:
-            place = _ALPHA_SCALES[function_name(node)]
+        place = operation_of(gm, node).alpha
+        if alpha != 1 and place is not None:
             operands = list(node.args)
             with gm.graph.inserting_before(node):
                 operands[place] = _scaled(node, operands[place], alpha)
             node.args = tuple(operands)
             node.kwargs = {k: v for k, v in node.kwargs.items() if k != "alpha"}
+            changed += 1
+        if place == 0:  # rsub(x, y) is y - x
+            node.op, node.target, node.args = "call_function", torch.sub, node.args[1::-1]
             changed += 1
     return finish(gm, changed)
 
@@ -63,14 +67,6 @@ def _product(node: fx.Node, function) -> fx.Node:
     return product
 
 
-# What a fused operation multiplies (its second and third argument) before it adds the first.
-_FUSED = {
-    "addmm": torch.mm,
-    "addmv": torch.mv,
-    "baddbmm": torch.bmm,
-    "addcmul": torch.mul,
-    "addcdiv": torch.div,
-}
 _FUSED_KEYWORDS = {"lerp": ("end", "weight"), "addmv": ("mat", "vec")}
 
 
@@ -78,9 +74,12 @@ def fused_to_sums(gm: fx.GraphModule) -> int:
     """addmm, addmv, baddbmm, addcmul, addcdiv and lerp become products and sums."""
     changed = 0
     for node in list(gm.graph.nodes):
-        name = function_name(node) if node.op in ("call_function", "call_method") else ""
-        if name not in (*_FUSED, "lerp"):
+        if node.op not in ("call_function", "call_method"):
             continue
+        row = operation_of(gm, node)
+        if row.kind is not Kind.FUSED:
+            continue
+        name = row.name
         for key in _FUSED_KEYWORDS.get(name, ()):
             if key in node.kwargs:
                 kwargs = dict(node.kwargs)
@@ -91,13 +90,13 @@ def fused_to_sums(gm: fx.GraphModule) -> int:
         with graph.inserting_before(node):
             if name == "lerp":  # a + w (b - a)
                 first = node.args[0]
-                product = _product(node, torch.mul)
+                product = _product(node, row.product)
                 difference = _call(node, torch.sub, node.args[1], first)
                 product.prepend(difference)
                 product.args = (difference, node.args[2])
             else:
                 scale = "value" if name in ("addcmul", "addcdiv") else "alpha"
-                product = _scaled(node, _product(node, _FUSED[name]), node.kwargs.get(scale, 1))
+                product = _scaled(node, _product(node, row.product), node.kwargs.get(scale, 1))
                 first = _scaled(node, node.args[0], node.kwargs.get("beta", 1))
         node.op, node.target = "call_function", torch.add
         node.args, node.kwargs = (first, product), {}
@@ -112,13 +111,18 @@ def _rank(gm: fx.GraphModule, node: fx.Node) -> int | None:
     return len(node.meta["shape"]) if "shape" in node.meta else None
 
 
+_FIELDS = ["values", "indices"]  # of what max, min, topk, sort and the like give
 _TRANSPOSED = {"mT": (-2, -1), "mH": (-2, -1)}
 
 
 def attributes_to_calls(gm: fx.GraphModule) -> int:
-    """x.mT, x.T and x.data are tensors, no sizes: they become calls (or x itself)."""
+    """x.mT, x.T, x.data and x.max(1).values are tensors, no sizes: they become calls."""
     changed = 0
     for node in list(gm.graph.nodes):
+        if node.target is getattr and node.args[1] in _FIELDS and takes_one_of_several(gm, node):
+            node.target, node.args = operator.getitem, (node.args[0], _FIELDS.index(node.args[1]))
+            changed += 1
+            continue
         if node.target is not getattr or node.args[1] not in ("mT", "mH", "T", "H", "data", "real"):
             continue
         name = node.args[1]

@@ -1,28 +1,39 @@
 """Small, safe cuts on an fx graph that all passes share."""
 
+import keyword
+import re
 from collections.abc import Callable
 
 import torch
 from torch import fx, nn
 
 
-def add_module(graph_module: fx.GraphModule, name: str, module: nn.Module) -> str:
-    """Put a module into the tree under a free name near `name`; returns the name used."""
+def free_name(owner: nn.Module, name: str) -> str:
+    """A name near `name` that `owner` has no use for yet and that can stand in Python source."""
+    name = re.sub(r"\W", "_", name, flags=re.ASCII) or "unnamed"
+    name = f"_{name.lstrip('_')}" if name.startswith("__") else name  # Python's and fx's own
+    name = f"{name}_" if keyword.iskeyword(name) else name
     free, count = name, 0
-    while has_attribute(graph_module, free):
+    while hasattr(owner, free):
         count += 1
         free = f"{name}_{count}"
-    graph_module.add_submodule(free, module)
     return free
 
 
-def has_attribute(graph_module: fx.GraphModule, path: str) -> bool:
-    owner: object = graph_module
-    for part in path.split("."):
-        if not hasattr(owner, part):
-            return False
-        owner = getattr(owner, part)
-    return True
+def add_module(root: nn.Module, path: str, module: nn.Module) -> str:
+    """Put a module into the tree under a free path near `path`; returns the path used."""
+    *parents, last = path.split(".")
+    owner, used = root, []
+    for part in parents:
+        child = owner._modules.get(part)
+        if child is None:
+            part, child = free_name(owner, part), nn.Module()
+            owner.add_module(part, child)
+        owner = child
+        used.append(part)
+    used.append(free_name(owner, last))
+    owner.add_module(used[-1], module)
+    return ".".join(used)
 
 
 def attribute(graph_module: fx.GraphModule, path: str):
@@ -33,14 +44,17 @@ def attribute(graph_module: fx.GraphModule, path: str):
 
 
 def add_buffer(graph_module: fx.GraphModule, name: str, value: torch.Tensor) -> str:
-    """Register a buffer at the root under a free name (dots become underscores)."""
-    name = name.replace(".", "_")
-    free, count = name, 0
-    while hasattr(graph_module, free):
-        count += 1
-        free = f"{name}_{count}"
-    graph_module.register_buffer(free, value)
-    return free
+    """Register a buffer at the root under a free name near `name`; returns the name used."""
+    name = free_name(graph_module, name)
+    graph_module.register_buffer(name, value)
+    return name
+
+
+def rename(owner: nn.Module, old: str, new: str) -> None:
+    """Give a sub-module, a parameter or another tensor of a module a free name."""
+    for store in (owner._modules, owner._parameters, owner._buffers, owner.__dict__):
+        if old in store:
+            store[new] = store.pop(old)
 
 
 def set_module(graph_module: fx.GraphModule, name: str, module: nn.Module) -> None:

@@ -1,9 +1,9 @@
 """Official checkpoints, loaded strictly into our models."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..neurons import QCFS
-from .checkpoint_file import read_checkpoint
+from ..support.state_dicts import read_state_dict, unwrap
 from .direct import DirectNetwork
 from .published_direct import direct_state_dict
 
@@ -18,8 +18,8 @@ def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
         model: the model of the same layout. MST and QCFS layouts (`mst_swin_t`, `resnet18/20/34`,
             `vgg16`) before or after `insert_qcfs`; thresholds need QCFS sites. Spikingformer,
             Spike-driven Transformer and SpikingResformer as they are.
-        path_or_state_dict: a checkpoint file, or what it holds (wrappers `model`, `state_dict` and
-            prefixes `module.` are taken off).
+        path_or_state_dict: a checkpoint file, or what it holds (wrappers such as `model` and
+            `state_dict`, and prefixes such as `module.` are taken off).
 
     Returns:
         Names of checkpoint entries that are known and not used (buffers that the model computes).
@@ -28,16 +28,14 @@ def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
         ValueError: a file that cannot be read, a key that is missing or left over, another shape;
             all of them are named, and the model is left as it was.
     """
-    raw = (
-        path_or_state_dict
-        if isinstance(path_or_state_dict, dict)
-        else read_checkpoint(path_or_state_dict)
-    )
+    if isinstance(path_or_state_dict, dict):
+        state = unwrap(path_or_state_dict, "the checkpoint")
+    else:
+        state = read_state_dict(path_or_state_dict)
     if isinstance(model, DirectNetwork):
-        state, unused = direct_state_dict(model, raw)
+        state, unused = direct_state_dict(model, state)
         model.load_state_dict(state)
         return unused
-    state = unwrap(raw)
     sites = {name: m for name, m in model.named_modules() if isinstance(m, QCFS)}
     target = {
         key: value
@@ -51,10 +49,8 @@ def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
         if last in _THRESHOLD_NAMES:
             if owner in sites:
                 thresholds[owner] = value
-                if not bool((value.isfinite() & (value >= 0)).all()):
-                    problems.append(
-                        f"{key} is {value.tolist()}, no threshold (finite, not negative)"
-                    )
+                if not bool(value.isfinite().all()):
+                    problems.append(f"{key} is infinite, no threshold")
             else:
                 problems.append(
                     f"{key} is a threshold, and the model has no QCFS site {owner!r}"
@@ -85,19 +81,6 @@ def load_published(model: nn.Module, path_or_state_dict) -> list[str]:
     for name, value in thresholds.items():
         sites[name].set_threshold(value.reshape(-1))
     return unused + [k for k in used if _is_constant(k)]
-
-
-def unwrap(raw: dict) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, without wrappers and `module.` prefixes."""
-    for key in ("state_dict", "model"):
-        if isinstance(raw.get(key), dict):
-            raw = raw[key]
-    if not raw or not all(isinstance(value, Tensor) for value in raw.values()):
-        raise ValueError(
-            "the checkpoint holds no state dict (tensors by name, perhaps under "
-            "'model' or 'state_dict')"
-        )
-    return {key.removeprefix("module."): value for key, value in raw.items()}
 
 
 def _modern_name(key: str) -> str:

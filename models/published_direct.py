@@ -4,31 +4,28 @@ Spikingformer, Spike-driven Transformer and SpikingResformer have the published 
 so that only wrappers and prefixes come off; nothing is dropped or guessed.
 """
 
-from collections.abc import Mapping
-
 import torch
 
+from ..support.state_dicts import unwrap
 from .direct import DirectNetwork
 
-WRAPPERS = ("state_dict", "model")  # of timm's files; of SpikingResformer's and the DVS files
-PREFIX = "module."  # of DistributedDataParallel
 SHOWN = 12  # differing keys that an error spells out
 
 
 def direct_state_dict(
-    model: DirectNetwork, raw_state_dict: Mapping
+    model: DirectNetwork, raw_state_dict: dict
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """(state dict that fits `model` strictly, its keys that the network never uses).
 
     Args:
         model: the network that the checkpoint is for.
-        raw_state_dict: a checkpoint as read: a state dict, or a dictionary that holds one under
-            `state_dict` or `model`. Half-precision buffers are cast to the model's precision.
+        raw_state_dict: a checkpoint as read, in wrappers or without. Half-precision buffers are cast
+            to the model's precision.
 
     Raises:
         ValueError: a key is missing, unknown or of another shape.
     """
-    raw = {_strip(key): value for key, value in _unwrap(raw_state_dict).items()}
+    raw = unwrap(raw_state_dict, "the checkpoint")
     own = model.state_dict()
     problems = [f"missing: {key}" for key in own if key not in raw]
     problems += [f"unknown: {key}" for key in raw if key not in own]
@@ -37,9 +34,7 @@ def direct_state_dict(
         value = raw.get(key)
         if value is None:
             continue
-        if not isinstance(value, torch.Tensor):
-            problems.append(f"no tensor: {key} is a {type(value).__name__}")
-        elif value.shape != expected.shape:
+        if value.shape != expected.shape:
             problems.append(
                 f"other shape: {key} is {tuple(value.shape)}, the model has {tuple(expected.shape)}"
             )
@@ -54,17 +49,3 @@ def direct_state_dict(
             f"num_classes=)"
         )
     return state_dict, model.unused_keys()
-
-
-def _unwrap(raw: Mapping) -> Mapping:
-    """The innermost state dict of a checkpoint."""
-    for wrapper in WRAPPERS:
-        if isinstance(raw.get(wrapper), Mapping):
-            return _unwrap(raw[wrapper])
-    return raw
-
-
-def _strip(key: str) -> str:
-    while key.startswith(PREFIX):
-        key = key[len(PREFIX) :]
-    return key

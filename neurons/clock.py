@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import torch
+
 
 @dataclasses.dataclass
 class Clock:
@@ -28,6 +30,14 @@ class Clock:
                 "first; move the permute behind the activation in the network's source"
             )
         return x.reshape(self.steps, x.shape[0] // self.steps, *x.shape[1:])
+
+
+def for_sums(x: torch.Tensor) -> torch.Tensor:
+    """x in the type that states and sums over time have: its own, but at least float32.
+
+    bfloat16 has 8 bits: 256 spikes and one more are 256.
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Timed:

@@ -11,9 +11,13 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..support.choices import SCALINGS
 from .clock import Timed
 
-SCALINGS = ("none", "inverse")
+# ratio of a mask -> what the spikes that it keeps are divided by
+SCALINGS["none"] = lambda ratio: 1.0
+SCALINGS["inverse"] = lambda ratio: 1.0 - ratio
+
 _GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed 64-bit integer (splitmix64)
 _PLANES = 24  # bits of the probability
 
@@ -31,10 +35,9 @@ def check_ratio(ratio: float) -> float:
     return value
 
 
-def check_scaling(scaling: str) -> str:
-    if scaling not in SCALINGS:
-        raise ValueError(f"mask scaling {scaling!r} is unknown; known: {', '.join(SCALINGS)}")
-    return scaling
+def _scaled(kept: Tensor, mask: "SpikeMask | SeededMask") -> Tensor:
+    divisor = SCALINGS[mask.scaling](mask.ratio)
+    return kept if divisor == 1 else kept / divisor
 
 
 class SpikeMask(nn.Module):
@@ -46,17 +49,17 @@ class SpikeMask(nn.Module):
     def __init__(self, ratio: float, scaling: str = "none"):
         super().__init__()
         self.ratio = check_ratio(ratio)
-        self.scaling = check_scaling(scaling)
+        self.scaling = SCALINGS.check(scaling)
 
     @property
     def expectation(self) -> float:
-        return 1 - self.ratio if self.scaling == "none" else 1.0
+        return (1 - self.ratio) / SCALINGS[self.scaling](self.ratio)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x * self.expectation
         keep = torch.rand_like(x) >= self.ratio
-        return x * keep if self.scaling == "none" else x * keep / (1 - self.ratio)
+        return _scaled(x * keep, self)
 
     def extra_repr(self) -> str:
         return f"ratio={self.ratio}, scaling={self.scaling!r}"
@@ -69,14 +72,14 @@ class SeededMask(Timed, nn.Module):
         site: name of the activation site whose spikes are masked.
         ratio, scaling: as in `SpikeMask`.
         seed: names the whole set of masks.
-        frozen: one mask an image for all steps (cumulative coding), else a fresh one each step.
+        frozen: one mask per image for all steps (cumulative coding), else a fresh one each step.
     """
 
     def __init__(self, site: str, ratio: float, scaling: str, seed: int, frozen: bool):
         super().__init__()
         self.site = site
         self.ratio = check_ratio(ratio)
-        self.scaling = check_scaling(scaling)
+        self.scaling = SCALINGS.check(scaling)
         self.seed = int(seed)
         self.frozen = frozen
 
@@ -99,7 +102,7 @@ class SeededMask(Timed, nn.Module):
         count = clock.split(x).shape[1:].numel() // clock.batch
         keep = self.keep(steps, images, count, x.device)
         out = (x.reshape(clock.steps, clock.batch, count) * keep).view(x.shape)
-        return out if self.scaling == "none" else out / (1 - self.ratio)
+        return _scaled(out, self)
 
     def extra_repr(self) -> str:
         return (

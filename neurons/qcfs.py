@@ -7,20 +7,25 @@ Spiking Neural Networks", ICLR 2022, equation 15 (clip, floor, shift of one half
 import torch
 from torch import Tensor, nn
 
+from ..support.whole_numbers import whole_number
+
+MOST_LEVELS = 2**24  # float32 holds no more whole numbers
 TIE = 1e-9  # of a level; accumulated rounding stays below 1e-10 up to 65,536 levels
 
 
 class _QuantiseClipFloorShift(torch.autograd.Function):
     """y = s * floor(clip(x / s, 0, 1) * L + 1/2) / L with a gradient of its own.
 
-    The floor is passed straight through. dy/dx is 1 where 0 < x < s and 0 elsewhere;
+    s is the threshold, or its least value if that is larger. Both that and the rounding are passed
+    straight through. dy/dx is 1 where 0 < x < s and 0 elsewhere;
     dy/ds is y/s - x/s inside and the clipped level (0 or 1) outside. Without levels it is
     clip(x, 0, s) with the gradients of the same formulas. Nothing here depends on
     what `torch.clamp` does at its bounds, which changed between PyTorch 2.13 and 2.15.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, threshold: Tensor, levels: int | None) -> Tensor:
+    def forward(ctx, x: Tensor, threshold: Tensor, least: Tensor, levels: int | None) -> Tensor:
+        threshold = torch.maximum(threshold, least)
         share = clipped_share(x, threshold)
         if levels is None:
             y = share * threshold
@@ -38,7 +43,7 @@ class _QuantiseClipFloorShift(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             level = _sum_to(grad, y, threshold) / torch.where(threshold > 0, threshold, torch.inf)
             grad_threshold = level - _sum_to(inside, share, threshold)
-        return inside, grad_threshold, None
+        return inside, grad_threshold, None, None
 
 
 def _sum_to(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
@@ -111,27 +116,29 @@ class QCFS(nn.Module):
         clip_share: in train mode, the probability that a call clips without quantising. A network
             trained so is as good with ReLUs clipped at s, which is what rate coding tends to, as with
             QCFS (after X. Wei et al., "QDrop", ICLR 2022). Set by the training loop; 0 at first.
-        threshold: learnable parameter. It is kept at or above 1/40 of its starting value, so it
-            can become neither negative nor zero in training.
+        threshold: learnable parameter. Its value counts as 1/40 of its starting value where it is
+            less, so it can become neither negative nor zero; calls in train mode write that into
+            the parameter, nothing else does.
     """
 
     def __init__(self, levels: int = 16, threshold=2.0, axis: int = 1):
         super().__init__()
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-            raise ValueError(f"levels {levels!r} must be a whole number of at least 1, e.g. 16")
-        self.levels = int(levels)
+        self.levels = whole_number("levels", levels, most=MOST_LEVELS, hint=", e.g. 16")
         self.axis = axis
         self.clip_share = 0.0
-        # Registered past the property below, which keeps the value in its bounds at every access.
+        # Registered past the property below, which gives the value in its bounds.
         self._parameters["threshold"] = nn.Parameter(_as_threshold(threshold))
         self.register_buffer("floor", self._parameters["threshold"].detach() / 40)
 
     @property
-    def threshold(self) -> nn.Parameter:
-        """The threshold s (shape [1], [C] or broadcastable), never below its floor."""
+    def threshold(self) -> Tensor:
+        """The threshold s (shape [1], [C] or broadcastable), never below its floor.
+
+        The parameter itself, unless it lies below: then a tensor of its own.
+        """
         parameter = self._parameters["threshold"]
-        parameter.data.clamp_(min=self.floor)
-        return parameter
+        below = bool((parameter < self.floor).any())
+        return torch.maximum(parameter, self.floor) if below else parameter
 
     def set_threshold(self, threshold) -> None:
         """Replace the threshold (and the floor that belongs to it); any broadcastable shape."""
@@ -146,9 +153,13 @@ class QCFS(nn.Module):
         return self.threshold.detach() / self.levels
 
     def forward(self, x: Tensor) -> Tensor:
-        threshold = broadcast_threshold(self.threshold, self.axis, x.dim())
+        parameter = self._parameters["threshold"]
+        if self.training:
+            parameter.data.clamp_(min=self.floor)
+        threshold = broadcast_threshold(parameter, self.axis, x.dim())
+        least = broadcast_threshold(self.floor, self.axis, x.dim())
         clips = self.training and self.clip_share > 0 and float(torch.rand(())) < self.clip_share
-        return _QuantiseClipFloorShift.apply(x, threshold, None if clips else self.levels)
+        return _QuantiseClipFloorShift.apply(x, threshold, least, None if clips else self.levels)
 
     def extra_repr(self) -> str:
         value = self._parameters["threshold"]

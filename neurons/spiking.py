@@ -11,7 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .clock import Timed
+from ..support.choices import NEURONS
+from .clock import Timed, for_sums
+from .coding import CUMULATIVE, RATE, Coding
 from .qcfs import TIE, broadcast_threshold, quantise
 
 
@@ -25,7 +27,7 @@ class SpikingNeuron(Timed, nn.Module):
     """
 
     kind: str
-    coding: str  # "rate": the mean over time counts; "cumulative": the sum does
+    coding: Coding
 
     def __init__(self, threshold: Tensor, levels: int, axis: int = 1):
         super().__init__()
@@ -64,9 +66,9 @@ class SpikingNeuron(Timed, nn.Module):
         chunk = self.clock.split(x)
         sent = torch.empty_like(chunk)
         if not self.state:
-            self.start(chunk[0])
+            self.start(for_sums(chunk[0]))
         for k in range(self.clock.steps):
-            self.step(chunk[k], self.clock.start + k + 1, sent[k])
+            self.step(for_sums(chunk[k]), self.clock.start + k + 1, sent[k])
         return sent.view(x.shape)
 
     def start(self, x: Tensor) -> None:
@@ -88,13 +90,15 @@ class IF(SpikingNeuron):
     The mean of what it sends tends to clip(x, 0, s) and equals QCFS for a constant x at T = L.
 
     Attributes:
+        starts_at: v(0) over the threshold.
         step_bias: charge that is added in step t, [steps, ...] (each row broadcasts to one step of
             the input), or None; no charge is added after its last step (`calibrate.step_bias`).
         calibrator: while a bias is being fitted: current of a step -> bias of that step.
     """
 
     kind = "if"
-    coding = "rate"
+    coding = RATE
+    starts_at = 0.5
 
     def __init__(
         self, threshold: Tensor, levels: int, axis: int = 1, step_bias: Tensor | None = None
@@ -116,7 +120,7 @@ class IF(SpikingNeuron):
         self.state = {
             "height": height,
             "barrier": torch.where(height > 0, height, torch.inf),
-            "v": torch.zeros_like(x) + height / 2,
+            "v": torch.zeros_like(x) + height * self.starts_at,
         }
         if self.running_input:  # what was sent, less the bias that was added
             self.state["sum"] = torch.zeros_like(x)
@@ -124,10 +128,10 @@ class IF(SpikingNeuron):
 
     def step(self, x: Tensor, t: int, sent: Tensor) -> None:
         v, height = self.state["v"], self.state["height"]
-        if self.running_input:  # v = t * mean - sum sent + s/2
+        if self.running_input:  # v = t * mean - sum sent + v(0)
             current = x * t - self.state["charge"]
             self.state["charge"].add_(current)
-            torch.sub(self.state["charge"], self.state["sum"], out=v).add_(height / 2)
+            torch.sub(self.state["charge"], self.state["sum"], out=v).add_(height * self.starts_at)
         else:
             current = x
             v.add_(x)
@@ -162,7 +166,7 @@ class _CumulativeNeuron(SpikingNeuron):
     starts at half a level and a tracer in [0, L] (K. You et al., "SpikeZIP-TF", ICML 2024).
     """
 
-    coding = "cumulative"
+    coding = CUMULATIVE
 
     @property
     def unit(self) -> Tensor:
@@ -239,4 +243,4 @@ class Multi(_CumulativeNeuron):
         return torch.where(distance == 0, 0.0, power)
 
 
-NEURONS: dict[str, type[SpikingNeuron]] = {cls.kind: cls for cls in (IF, STBIF, Multi)}
+NEURONS.update({cls.kind: cls for cls in (IF, STBIF, Multi)})

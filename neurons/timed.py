@@ -7,15 +7,21 @@ A value of the network at step t is known as its *stream* x(t), what happens in 
 import torch
 from torch import Tensor, nn
 
-from .clock import Timed
+from .clock import Timed, for_sums
+from .coding import CODINGS
 
 
 class Accumulate(Timed, nn.Module):
-    """Stream to running value: the mean (rate) or the sum (cumulative) of all steps so far."""
+    """Stream to running value: the mean (rate) or the sum (cumulative) of all steps so far.
+
+    Args:
+        coding: name of the coding.
+    """
 
     def __init__(self, coding: str):
         super().__init__()
         self.coding = coding
+        self.rule = CODINGS[coding]
         self.reset()
 
     def reset(self) -> None:
@@ -25,13 +31,10 @@ class Accumulate(Timed, nn.Module):
         chunk = self.clock.split(x)
         out = torch.empty_like(chunk)
         if self.total is None:
-            self.total = torch.zeros_like(chunk[0])
+            self.total = torch.zeros_like(for_sums(chunk[0]))
         for k in range(self.clock.steps):
             self.total.add_(chunk[k])
-            if self.coding == "rate":
-                torch.div(self.total, self.clock.start + k + 1, out=out[k])
-            else:
-                out[k].copy_(self.total)
+            self.rule.running(self.total, self.clock.start + k + 1, out=out[k])
         return out.view(x.shape)
 
     def extra_repr(self) -> str:

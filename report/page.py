@@ -1,6 +1,5 @@
 """`write_report`: one self-contained page, figures and tables for several evaluated models."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,10 @@ from markupsafe import Markup, escape
 
 from ..evaluate.energy import ENERGY_MODELS
 from ..evaluate.observation import Observation
-from ..evaluate.records import check_record, read_eval_json, versions, write_text
+from ..evaluate.records import check_record, read_eval_json
+from ..support.atomic import write_file
+from ..support.metrics_file import read_metrics
+from ..support.versions import versions
 from . import figures
 from .distribution_figures import distributions, norms
 from .drawing import Drawing
@@ -94,7 +96,7 @@ def write_report(
         drawing.save_png(folder / "figures")
     _write_tables(folder / "tables", records, [*grids, *layer_table(seen)])
     path = folder / "report.html"
-    write_text(path, page)
+    write_file(path, page)
     return path
 
 
@@ -105,7 +107,7 @@ def _write_tables(folder: Path, records: Sequence[dict], grids: Sequence[Grid]) 
         ("results.tex", as_latex(records)),
     ]
     for name, text in files + [file for grid in grids for file in grid.files()]:
-        write_text(folder / name, text)
+        write_file(folder / name, text)
 
 
 def _written(folder: Path, records: Sequence[dict]) -> dict:
@@ -168,14 +170,9 @@ def _read_metrics(metrics) -> dict[str, list[dict]]:
     read = {}
     for name, source in metrics.items():
         if isinstance(source, (str, Path)):
-            path = Path(source)
-            if not path.is_file():
-                raise ValueError(f"{path}: no such file; give the metrics.jsonl of a run")
-            source = [
-                json.loads(line)
-                for line in path.read_text(encoding="utf-8").splitlines()
-                if line.strip()
-            ]
+            if not Path(source).exists():
+                raise ValueError(f"{source}: no such file; give the metrics.jsonl of a run")
+            source = read_metrics(source)
         read[name] = list(source)
     return read
 

@@ -2,12 +2,8 @@
 
 from collections.abc import Sequence
 
+from ..neurons import NEURONS, RATE
 from .tables import alphabet, energy, times
-
-_READOUTS = {
-    "mean": "mean of all steps so far",
-    "second-half": "mean of the second half of the steps so far",
-}
 
 
 def describe_model(record: dict) -> str:
@@ -25,10 +21,9 @@ def describe_model(record: dict) -> str:
     ]
     if record["attention"]:
         parts.append(f"attention {record['attention']}")
-    readout = _READOUTS.get(record["readout"], record["readout"] or "as the model returns it")
-    if record["kind"] == "converted" and record["neuron"] != "if":
-        readout = "running sum"
-    parts.append(f"readout {readout}")
+    neuron = NEURONS.get(record["neuron"]) if record["kind"] == "converted" else None
+    readout = (neuron.coding if neuron else RATE).words(record["readout"])
+    parts.append(f"readout {readout or 'as the model returns it'}")
     parts.append(f"mask ratio {record['mask']:g}" if record["mask"] else "no masks")
     if record.get("seed") is not None:
         parts.append(f"seed {record['seed']}")

@@ -1,8 +1,9 @@
 """The spiking network that runs: time loop, readout, recording, saved files."""
 
+from .info import ConversionInfo
 from .network import SpikingNetwork
-from .readout import READOUTS, Readout, check_readout
+from .readout import Readout
 from .recorder import Recording
 from .saved import load
 
-__all__ = ["READOUTS", "Readout", "Recording", "SpikingNetwork", "check_readout", "load"]
+__all__ = ["ConversionInfo", "Readout", "Recording", "SpikingNetwork", "load"]

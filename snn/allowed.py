@@ -1,49 +1,86 @@
-"""The allow-list of saved conversions: what a stored graph may call, read and be built of."""
+"""The closed lists of saved conversions: what a stored graph may call, read and be built of."""
 
+import builtins
 import importlib
 
-import torch
+from torch import nn
 
-from ..graph.operations import KNOWN_OPERATIONS
+from ..neurons import NEURONS
+from ..ops import UNKNOWN, Kind, function_spelling, spelled
+from ..ops.modules import MODULES
+from .strict_json import shown
 
-FUNCTION_HOMES = (
+READABLE = {"shape", "ndim", "dtype", "device", "T", "mT", "values", "indices", "is_cuda"}
+PYTHON_HOMES = ("_operator", "builtins", "math")  # their functions take Python's own values
+_FUNCTION_HOMES = (
     "torch",
     "torch.nn.functional",
-    "_operator",
-    "builtins",
-    "math",
+    *PYTHON_HOMES,
     "torch._C._nn",
     "torch.functional",
     "torchvision.ops",
     "spikeswap.graph.parts",
 )
-CLASS_HOMES = ("torch.nn.", "spikeswap.neurons.", "timm.layers.")
-_READABLE = {"shape", "ndim", "dtype", "device", "T", "mT", "values", "indices", "is_cuda"}
-_BUILTINS = {"getattr", "int", "float", "len", "max", "min", "round", "sum", "abs", "slice"}
+# Where the classes lie that the table of operations knows, and timm's norms.
+_CLASS_HOMES = {kind.__module__ for _, kinds in MODULES for kind in kinds} | {"timm.layers.norm"}
 
 
-def check_call(written: dict) -> None:
-    """Only operations that a conversion knows; attributes only of shapes and types."""
-    name = written["target"].rpartition(".")[2]
-    if written["op"] == "call_function" and name == "getattr":
-        if written["args"]["tuple"][1] not in _READABLE:
-            raise ValueError(
-                f"attribute {written['args']['tuple'][1]!r} is not on the list of what "
-                "a conversion may read"
-            )
-    elif name not in KNOWN_OPERATIONS:
+def known_operation(name: str) -> bool:
+    """Whether a conversion may call a function or a method of this name."""
+    row = spelled(name).operation
+    return row is not UNKNOWN and row.kind is not Kind.REFUSED and not spelled(name).in_place
+
+
+def _function(home: str, name: str):
+    if home == "builtins":
+        known = function_spelling(getattr(builtins, name, None)).operation.kind is Kind.SIZE
+    else:
+        known = known_operation(name)
+    if not known or home not in _FUNCTION_HOMES:
+        return None
+    found = getattr(importlib.import_module(home), name, None)
+    return found if callable(found) else None
+
+
+def find_function(full_name: str):
+    """The function of a dotted name, or ValueError for one that is not on the list."""
+    home, _, name = full_name.rpartition(".")
+    found = _function(home, name)
+    if found is None:
         raise ValueError(
-            f"operation {written['target']!r} is not on the list of what a conversion may call"
+            f"function {shown(full_name)} is not on the list of what a conversion may call"
         )
+    return found
 
 
-def find_function(name: str):
-    home, _, last = name.rpartition(".")
-    if home not in FUNCTION_HOMES or (home == "builtins" and last not in _BUILTINS):
-        raise ValueError(f"function {name!r} is not on the list of what a conversion may call")
-    function = getattr(importlib.import_module(home), last, None)
-    if function is None and home == "torch._C._nn":
-        function = getattr(torch._C._nn, last, None)
-    if function is None:
-        raise ValueError(f"function {name!r} is unknown to this version of PyTorch")
-    return function
+def function_name(function) -> str | None:
+    """The dotted name that `find_function` finds a function by, if there is one."""
+    name = getattr(function, "__name__", "")
+    for home in (getattr(function, "__module__", None), *_FUNCTION_HOMES):
+        if _function(home, name) is function:
+            return f"{home}.{name}"
+    return None
+
+
+def find_class(full_name: str) -> type[nn.Module]:
+    """The module class of a dotted name, or ValueError for one that is not on the list."""
+    registered = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in NEURONS.values()}
+    if full_name in registered:
+        return registered[full_name]
+    home, _, name = full_name.rpartition(".")
+    if home in _CLASS_HOMES and not name.startswith(("_", "Lazy")):
+        found = getattr(importlib.import_module(home), name, None)
+        if isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == home:
+            return found
+    raise ValueError(
+        f"class {shown(full_name)} is not on the list of what a conversion may be built of"
+    )
+
+
+def class_name(module: nn.Module) -> str | None:
+    """The dotted name that `find_class` finds the class of a module by, if there is one."""
+    full_name = f"{type(module).__module__}.{type(module).__qualname__}"
+    try:
+        return full_name if find_class(full_name) is type(module) else None
+    except ValueError:
+        return None

@@ -36,19 +36,19 @@ class _Ideal:
     def target(self, x: Tensor, t: int) -> Tensor:
         """What must have been sent after step t, given what is read in it, both [B, ...]."""
         height = broadcast_threshold(self.neuron.threshold, self.neuron.axis, x.dim()).to(x)
-        steps = t if self.neuron.coding == "rate" else 1
+        coding = self.neuron.coding
         if self.neuron.running_input:
             value = x
         else:
             self.read = self.read + x
-            value = self.read / steps
+            value = coding.running(self.read, t)
         if self.uneven is not None and t == 1:
             random = torch.rand(x.shape, generator=self.uneven, dtype=torch.double)
             return random.to(x) * height
         if not self.quantised:
-            return torch.minimum(value.clamp(min=0), height) * steps
+            return coding.total(torch.minimum(value.clamp(min=0), height), t)
         levels = self.neuron.levels
-        return quantise(value, height, levels) * (height / levels) * steps
+        return coding.total(quantise(value, height, levels) * (height / levels), t)
 
 
 @contextlib.contextmanager

@@ -3,17 +3,19 @@
 import contextlib
 import dataclasses
 import logging
-import operator
 
 import torch
 from torch import Tensor, fx, nn
 
 from ..counting import NodeCounter, Report, counted, describe, settle
 from ..graph import Domain
-from ..graph.image_size import check_image_size
+from ..graph.image_size import check_image_size, is_about_shapes
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
+from ..support.lock import Lock
+from ..support.whole_numbers import whole_number
 from .executor import Executor
-from .readout import Readout, check_readout
+from .info import ConversionInfo
+from .readout import Readout
 from .recorder import Recording
 
 log = logging.getLogger(__name__)
@@ -54,17 +56,17 @@ class SpikingNetwork(nn.Module):
 
     Attributes:
         network: the graph, with its modules under the paths that they had in the original model.
+        coding: how its neurons code values (`neurons.Coding`).
         sites: {name: `Site`}, in the order of the data flow.
         masks: {name of the masked site: its mask module}.
-        info: how it was made (neuron, attention, readout, mask, seed, levels, spike_values ...).
+        info: how it was made (`ConversionInfo`).
     """
 
-    def __init__(self, network: fx.GraphModule, info: dict):
+    def __init__(self, network: fx.GraphModule, info: ConversionInfo):
         super().__init__()
         self.network = network
         self.info = info
-        self.coding = NEURONS[info["neuron"]].coding
-        check_readout(info["readout"], self.coding)
+        self.coding = NEURONS[info.neuron].coding
         self.clock = Clock()
         self.executor = Executor(network)
         self.sites: dict[str, Site] = {}
@@ -78,6 +80,7 @@ class SpikingNetwork(nn.Module):
                 module.dims = len(node.meta.get("shape") or (0, 0, 0, 0))
             if isinstance(module, SeededMask):
                 self.masks[module.site] = module
+        self._one_at_a_time = Lock()  # all units share one state
         self._recordings: list[Recording] = []
         self._largest: dict[tuple[int, ...], int] = {}  # image shape: elements an image and step
         self._told_of_the_end = False  # of a step-wise bias
@@ -106,18 +109,26 @@ class SpikingNetwork(nn.Module):
         """
         steps = self._steps(timesteps)
         self._check_images(images)
-        chunk = None if chunk is None else self._whole("chunk", chunk)
+        chunk = None if chunk is None else whole_number("chunk", chunk)
         running = self.executor.output.meta["domain"] is Domain.RUNNING
-        collected = Readout(self.coding, running, readout or self.info["readout"])
+        collected = Readout(self.coding, running, readout or self.info.readout)
+        with self._one_at_a_time:
+            self._run(images, steps, chunk, int(first_index), collected)
+        return collected.result()
+
+    def _run(
+        self, images: Tensor, steps: int, chunk: int | None, first_index: int, collected: Readout
+    ) -> None:
+        """A simulation from rest to rest, with what is recorded of it."""
         self.reset()
         for recording in self._recordings:
             recording.begin()
-        self.clock.batch, self.clock.first_index = len(images), int(first_index)
+        self.clock.batch, self.clock.first_index = len(images), first_index
         self.clock.start, self.clock.steps = 0, 1
         try:
             self._simulate(images, steps, chunk, collected)
         except RuntimeError as error:
-            if self._fits(images) or isinstance(error, torch.OutOfMemoryError):
+            if self._fits(images) or not is_about_shapes(error):
                 raise
             raise ValueError(
                 f"the network failed on images of size {tuple(images.shape[1:])}: {error}; if they "
@@ -128,7 +139,6 @@ class SpikingNetwork(nn.Module):
             self.clock.start, self.clock.steps = 0, 1
         for recording in self._recordings:
             recording.finish()
-        return collected.result()
 
     def _simulate(self, images: Tensor, steps: int, chunk: int | None, collected: Readout) -> None:
         fixed = self.executor.prepare(images, self.clock)
@@ -184,17 +194,19 @@ class SpikingNetwork(nn.Module):
         Recordings and observers that are open do not see it; they, the training flags, the clock and
         the measured sizes are afterwards as they were.
         """
-        clock, training = dataclasses.replace(self.clock), [(m, m.training) for m in self.modules()]
-        kept = self._recordings, self._largest, self.executor.observers
-        self._recordings, self._largest, self.executor.observers = [], dict(self._largest), []
-        self.eval()
-        try:
-            yield self
-        finally:
-            self._recordings, self._largest, self.executor.observers = kept
-            vars(self.clock).update(vars(clock))
-            for module, flag in training:
-                module.training = flag
+        with self._one_at_a_time:
+            clock = dataclasses.replace(self.clock)
+            training = [(module, module.training) for module in self.modules()]
+            kept = self._recordings, self._largest, self.executor.observers
+            self._recordings, self._largest, self.executor.observers = [], dict(self._largest), []
+            self.eval()
+            try:
+                yield self
+            finally:
+                self._recordings, self._largest, self.executor.observers = kept
+                vars(self.clock).update(vars(clock))
+                for module, flag in training:
+                    module.training = flag
 
     @property
     def report(self) -> Report:
@@ -225,7 +237,7 @@ class SpikingNetwork(nn.Module):
     @property
     def layer_errors(self) -> list[dict] | None:
         """The layer-error table of the conversion, if one was made (`convert.layer_error`)."""
-        return self.info.get("layer_errors")
+        return self.info.layer_errors
 
     def save(self, folder, leaf_modules: bool = False, **made) -> None:
         """Write snn.safetensors and conversion.json into a folder (see `convert.saved`).
@@ -240,21 +252,21 @@ class SpikingNetwork(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(
-            f"{k}={self.info[k]!r}" for k in ("neuron", "attention", "readout", "mask")
+            f"{k}={getattr(self.info, k)!r}" for k in ("neuron", "attention", "readout", "mask")
         )
 
     # -- checks ------------------------------------------------------------------------------
 
     def _steps(self, timesteps) -> int:
         if timesteps is None:
-            timesteps = self.info.get("timesteps")
+            timesteps = self.info.timesteps
             if timesteps is None:
                 raise ValueError(
                     "timesteps is missing: give the number T of steps to simulate, "
                     "e.g. timesteps=32"
                 )
-        steps = self._whole("timesteps", timesteps)
-        fitted = (self.info.get("calibration") or {}).get("steps")
+        steps = whole_number("timesteps", timesteps)
+        fitted = self.info.calibration.steps if self.info.calibration else None
         if fitted is not None and steps > fitted and not self._told_of_the_end:
             self._told_of_the_end = True
             log.warning(
@@ -265,16 +277,6 @@ class SpikingNetwork(nn.Module):
                 steps,
             )
         return steps
-
-    @staticmethod
-    def _whole(name: str, value) -> int:
-        try:
-            whole = operator.index(value)
-        except TypeError:
-            raise ValueError(f"{name} {value!r} must be a whole number of at least 1") from None
-        if isinstance(value, bool) or whole < 1:
-            raise ValueError(f"{name} {value!r} must be a whole number of at least 1")
-        return whole
 
     def _check_images(self, images: Tensor) -> None:
         if not isinstance(images, Tensor) or images.dim() < 2 or len(images) == 0:

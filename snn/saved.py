@@ -4,23 +4,23 @@ No code is stored. The graph is a list of nodes that name functions, methods and
 an allow-list; everything else is refused when saving, and again when loading.
 """
 
+import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import fx, nn
+from torch import nn
 
+from ..support.atomic import new_file, write_file
+from .description import DESCRIPTION, TENSORS, check
 from .network import SpikingNetwork
-from .restoring import build
+from .restoring import all_tensors, build, check_values, fill
 from .storing import plain, write_modules, write_node
+from .strict_json import check_regular, need, parse, read_json, shown
 
 SCHEMA = 1
-TENSORS, DESCRIPTION = "snn.safetensors", "conversion.json"
 
 
 def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False) -> None:
@@ -32,14 +32,14 @@ def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False
         leaf_modules: leave the user's own leaf modules out; `load(leaf_modules=)` wants them again.
 
     Raises:
-        ValueError: the network holds modules of the user's own, which are named.
+        ValueError: the network holds modules of the user's own, or what `load` would refuse.
         OSError: the folder cannot be written.
     """
     folder = Path(folder)
     gm = network.network
     description = {
         "schema": SCHEMA,
-        "info": plain(network.info),
+        "info": plain(network.info.as_dict()),
         "made": plain(made),
         "graph": [write_node(gm, node) for node in gm.graph.nodes],
         "modules": write_modules(network, leaf_modules),
@@ -48,22 +48,25 @@ def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False
         "report": network.report.as_dict(),
     }
     tensors = {
-        key: value.detach().cpu().contiguous().clone() for key, value in _all_tensors(gm).items()
+        key: value.detach().cpu().contiguous().clone() for key, value in all_tensors(gm).items()
     }
+    try:
+        description = parse(json.dumps(description))
+        check(description)
+        check_values(gm)
+    except ValueError as error:
+        raise ValueError(f"the network cannot be stored: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
-    description = json.loads(json.dumps(description))
-    _replace(folder / TENSORS, lambda path: save_file(tensors, path))
+    with new_file(folder / TENSORS) as temporary:
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:  # disk full
+            raise OSError(error) from error
     description["checksums"] = {
         TENSORS: _file_checksum(folder / TENSORS),
         DESCRIPTION: _content_checksum(description),
     }
-    text = json.dumps(description, indent=1)
-    _replace(folder / DESCRIPTION, lambda path: Path(path).write_text(text))
-
-
-def _all_tensors(gm: fx.GraphModule) -> dict[str, torch.Tensor]:
-    """Parameters and buffers, those too that a state_dict leaves out (`persistent=False`)."""
-    return {**dict(gm.named_buffers(remove_duplicate=False)), **gm.state_dict()}
+    write_file(folder / DESCRIPTION, json.dumps(description, indent=1))
 
 
 def _file_checksum(path: Path) -> str:
@@ -81,41 +84,28 @@ def _content_checksum(description: dict) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _check_sums(description: dict, folder: Path) -> None:
+def _check_sums(content: dict, description: Path, tensors: Path) -> None:
     """ValueError if a file is not what was saved; conversions without checksums pass."""
-    sums = description.get("checksums", {})
-    if not isinstance(sums, dict):
-        sums = {DESCRIPTION: None}
-    if sums.get(DESCRIPTION, ...) not in (..., _content_checksum(description)):
-        raise ValueError(
-            f"{folder / DESCRIPTION} is damaged or was edited (its checksum is another); "
-            "convert again"
-        )
-    if TENSORS in sums and sums[TENSORS] != _file_checksum(folder / TENSORS):
-        raise ValueError(
-            f"{folder / TENSORS} is damaged or does not belong to its {DESCRIPTION} (its checksum "
-            "is another); convert again"
-        )
-
-
-def _replace(path: Path, write) -> None:
-    """Write to a temporary name beside `path`, then rename."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except SafetensorError as error:
-        raise OSError(
-            f"{path} cannot be written: {error}; free some space and try again"
-        ) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    sums = content.get("checksums")
+    if type(sums) is not dict:
+        return
+    if DESCRIPTION in sums:
+        same = sums[DESCRIPTION] == _content_checksum(content)
+        with _blaming(description, "is damaged or was edited: "):
+            need(same, "its checksum is another")
+    if TENSORS in sums:
+        same = sums[TENSORS] == _file_checksum(tensors)
+        with _blaming(tensors, f"is damaged or does not belong to its {DESCRIPTION}: "):
+            need(same, "its checksum is another")
 
 
 def load(folder, leaf_modules: dict[str, nn.Module] | None = None) -> SpikingNetwork:
     """Read a conversion back, in a process that knows nothing of the original network.
+
+    A stranger's folder runs nothing while it is read, and takes no more memory than some tens of
+    times the size of conversion.json (of `strict_json.LARGEST_FILE` bytes at most) and a few times
+    that of snn.safetensors. What the network computes when it is called is the stranger's choice
+    among the operations of a conversion.
 
     Args:
         folder: what `SpikingNetwork.save` wrote.
@@ -124,71 +114,62 @@ def load(folder, leaf_modules: dict[str, nn.Module] | None = None) -> SpikingNet
     Raises:
         ValueError: a missing, truncated, damaged, foreign or newer file, which is named.
     """
-    folder = Path(folder)
-    path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path} does not exist; give the folder of a conversion, such as runs/latest/snn/<tag>"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); convert again") from error
-    if not isinstance(description, dict) or "schema" not in description:
-        raise ValueError(f"{path} is no conversion of spikeswap; it has no schema")
-    if description["schema"] != SCHEMA:
-        raise ValueError(
-            f"{path} has schema {description['schema']}, this version reads {SCHEMA}; "
-            "install a newer spikeswap or convert again"
-        )
-    tensors = _read_tensors(folder / TENSORS)
-    _check_sums(description, folder)
-    try:
-        wanted = [n["target"] for n in description["graph"] if n["op"] == "get_attr"]
-        missing = [name for name in wanted if name not in tensors]
-        network = None if missing else build(description, tensors, leaf_modules or {})
-    except (
-        LookupError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        AssertionError,
-        RuntimeError,
-    ) as error:
-        raise ValueError(
-            f"{path} cannot be built ({error}); it is damaged or was made by something "
-            "else: convert again"
-        ) from error
-    if missing:
-        raise ValueError(
-            f"{folder / TENSORS} does not belong to its {DESCRIPTION}: it holds no {missing[0]!r}; "
-            "convert again"
-        )
-    _fill(network.network, tensors, folder / TENSORS)
+    description, tensors = Path(folder) / DESCRIPTION, Path(folder) / TENSORS
+    given = dict(leaf_modules or {})
+    remedy = "give the folder of a conversion, such as runs/latest/snn/<tag>, or convert again"
+    with _blaming(description, remedy=remedy):
+        content = read_json(description)
+        need(type(content) is dict and "schema" in content, "is no conversion: it has no schema")
+    with _blaming(description, remedy="install a newer spikeswap or convert again"):
+        schema = content["schema"]
+        same = type(schema) is int and schema == SCHEMA
+        need(same, f"has schema {{}}, this version reads {SCHEMA}", schema)
+    with _blaming(tensors):
+        check_regular(tensors)
+    _check_sums(content, description, tensors)
+    with _blaming(description, "is damaged or was made by something else: "):
+        check(content, given)
+    _check_given(description, content["modules"], given)
+    with _blaming(tensors, "is truncated or damaged: "):
+        values = load_file(tensors)
+    with _blaming(description, "is damaged or was made by something else: "):
+        network = build(content, values, given)
+    with _blaming(tensors):
+        fill(network.network, values)
     return network.eval()
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def _check_given(path: Path, modules: dict, given: dict[str, nn.Module]) -> None:
+    for name, written in modules.items():
+        if name in given and not isinstance(given[name], nn.Module):
+            raise ValueError(f"leaf_modules[{name!r}] is no module; give a torch.nn.Module")
+        if name not in given and "leaf" in written:
+            raise ValueError(
+                f"{path} leaves out module {name!r} ({shown(written['leaf'])}), the user's own; "
+                f"give it as load(folder, leaf_modules={{{name!r}: module}})"
+            )
+
+
+_FAILURES = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    RuntimeError,
+    SyntaxError,
+    OSError,
+    SafetensorError,
+)
+
+
+@contextlib.contextmanager
+def _blaming(path: Path, what: str = "", remedy: str = "convert again"):
+    """Whatever fails on the content of a file becomes one ValueError that names it."""
     try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; convert again") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}); convert again") from error
-
-
-def _fill(gm: fx.GraphModule, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    expected = _all_tensors(gm)
-    wrong = [k for k in gm.state_dict() if k not in tensors]
-    wrong += [k for k in tensors if k not in expected or tensors[k].shape != expected[k].shape]
-    if wrong:
-        raise ValueError(
-            f"{path} does not belong to its {DESCRIPTION}: {sorted(wrong)[:4]}; convert again"
-        )
-    for key, value in tensors.items():
-        owner, _, last = key.rpartition(".")
-        store = gm.get_submodule(owner)
-        if last in store._parameters:
-            store._parameters[last] = nn.Parameter(value, requires_grad=False)
-        else:
-            store._buffers[last] = value
+        yield
+    except _FAILURES as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        reason = reason.encode("ascii", "backslashreplace").decode()
+        raise ValueError(f"{path} {what}{reason}; {remedy}") from error

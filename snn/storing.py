@@ -6,7 +6,7 @@ import math
 import torch
 from torch import fx, nn
 
-from .allowed import CLASS_HOMES, FUNCTION_HOMES, find_function
+from .allowed import class_name, function_name
 from .network import SpikingNetwork
 
 _ELSEWHERE = {
@@ -29,11 +29,10 @@ def plain(value):
 
 
 def write_node(gm: fx.GraphModule, node: fx.Node) -> dict:
-    target = node.target if isinstance(node.target, str) else _function_name(node)
     written = {
         "name": node.name,
         "op": node.op,
-        "target": target,
+        "target": _target(node),
         "args": _encode(node.args),
         "kwargs": _encode(node.kwargs),
         "domain": node.meta["domain"].value,
@@ -44,21 +43,18 @@ def write_node(gm: fx.GraphModule, node: fx.Node) -> dict:
     return written
 
 
-def _function_name(node: fx.Node) -> str:
-    function = node.target
-    name = getattr(function, "__name__", "")
-    for home in (getattr(function, "__module__", None), *FUNCTION_HOMES):
-        if home in FUNCTION_HOMES:
-            candidate = f"{home}.{name}"
-            try:
-                if find_function(candidate) is function:
-                    return candidate
-            except ValueError:
-                continue
-    raise ValueError(
-        f"{node.name} calls {function}, which cannot be stored; put it into a module "
-        "and mark that as a leaf: leaf_modules=..."
-    )
+def _target(node: fx.Node) -> str:
+    if node.op == "placeholder":
+        return node.name  # a plain name, whatever the argument of forward is called
+    if isinstance(node.target, str):
+        return node.target
+    name = function_name(node.target)
+    if name is None:
+        raise ValueError(
+            f"{node.name} calls {node.target}, which cannot be stored; put it into a module "
+            "and mark that as a leaf: leaf_modules=..."
+        )
+    return name
 
 
 def _encode(value):
@@ -92,13 +88,13 @@ def write_modules(network: SpikingNetwork, leave_out: bool) -> dict:
     for node in gm.graph.nodes:
         if node.op == "call_module" and node.target not in modules:
             module = gm.get_submodule(node.target)
-            home = f"{type(module).__module__}.{type(module).__qualname__}"
-            if not home.startswith(CLASS_HOMES):
+            name = class_name(module)
+            if name is None:
                 foreign.append(f"{node.target} ({type(module).__name__})")
                 modules[node.target] = {"leaf": type(module).__name__}
                 continue
             modules[node.target] = {
-                "class": home,
+                "class": name,
                 "arguments": _constructor_arguments(module),
                 "attributes": _attributes(module),
             }

@@ -16,8 +16,10 @@ FLOORS = {
     name: number
     for number, names in enumerate(
         (
+            "support",
             "configs data distributed",
             "neurons",
+            "ops",
             "graph",
             "counting models",
             "calibrate snn",

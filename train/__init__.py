@@ -1,11 +1,12 @@
 """Training loops, checkpoints, run folders, logging."""
 
+from ..support.atomic import CannotWriteError, new_files, new_folder, write_file
+from ..support.metrics_file import read_metrics
 from .accuracy import classification_accuracy
-from .atomic import CannotWriteError, new_files, new_folder, write_file
-from .checkpoints import load_checkpoint, read_torch_file, save_checkpoint
-from .initial_weights import load_initial_weights, read_state_dict
+from .checkpoints import load_checkpoint, save_checkpoint
+from .initial_weights import load_initial_weights
 from .loop import train_classifier
-from .metrics_log import MetricsLog, read_metrics
+from .metrics_log import MetricsLog
 from .network import build_network, restore_network, set_clip_share
 from .nvidia_apex import has_nvidia_apex, require_nvidia_apex
 from .objective import Objective, classifier_loss
@@ -46,8 +47,6 @@ __all__ = [
     "new_folder",
     "point_latest",
     "read_metrics",
-    "read_state_dict",
-    "read_torch_file",
     "require_nvidia_apex",
     "restore_network",
     "set_clip_share",

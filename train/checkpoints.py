@@ -4,30 +4,22 @@ Readable with `torch.load(path, weights_only=True)`; written to a temporary name
 """
 
 import io
-import pickle
-import zipfile
+import math
 from pathlib import Path
 
 import torch
 
-from .atomic import write_file
+from ..support.atomic import write_file
+from ..support.messages import shown
+from ..support.state_dicts import check_state_dict
+from ..support.weight_files import read_checkpoint
+from .network import check_build
 
 FORMAT = "spikeswap-checkpoint"
 SCHEMA = 1
-_NEEDED = ("model", "build", "config", "epoch")
-# What torch.load and zipfile raise on damaged bytes.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    TypeError,
-    ValueError,
-    UnicodeDecodeError,
-)
+_NEEDED = {"model": dict, "build": dict, "config": dict, "epoch": int}
+_OPTIONAL = {"model_ema": dict, "optimizer": dict, "scaler": dict, "best": dict, "data": dict}
+_OPTIONAL |= {"kind": str, "epochs": int}  # any of them may also be None
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
@@ -75,10 +67,10 @@ def load_checkpoint(path: Path) -> dict:
     """Read one of our checkpoints, on the CPU.
 
     Raises:
-        ValueError: missing, truncated, corrupt, or not ours; names file, condition, next step.
+        ValueError: missing, truncated, corrupt, not ours, or with impossible values; names file,
+            condition, next step.
     """
-    path = Path(path)
-    content = read_torch_file(path)
+    content = read_checkpoint(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(
             f"{path} is not a checkpoint of tools/train_qcfs.py; convert foreign "
@@ -87,7 +79,7 @@ def load_checkpoint(path: Path) -> dict:
         )
     if content.get("schema") != SCHEMA:
         raise ValueError(
-            f"{path} has checkpoint schema {content.get('schema')!r}, this version "
+            f"{path} has checkpoint schema {shown(content.get('schema'))}, this version "
             f"reads {SCHEMA}; use the version of spikeswap that wrote it"
         )
     missing = [key for key in _NEEDED if key not in content]
@@ -96,42 +88,31 @@ def load_checkpoint(path: Path) -> dict:
             f"{path} lacks {', '.join(missing)}; train again, or use the other "
             "checkpoint of that run"
         )
+    try:
+        _check_content(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or was made by something else: {error}") from error
     return content
 
 
-def read_torch_file(path: Path):
-    """The content of a file of torch.save, checksums verified; tensors on the CPU.
-
-    Raises:
-        ValueError: missing, truncated, corrupt, or holding more than plain data.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(
-            f"there is no checkpoint {path}; train one with python "
-            "tools/train_qcfs.py --cfg swin_t_bn.yaml, or name another file"
-        )
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty; restore it or train again")
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()
-            if broken:
-                raise zipfile.BadZipFile(f"bad checksum in {broken}")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read: {error.strerror or error}; check its permissions"
-        ) from error
-    except _DAMAGE as error:
-        raise ValueError(
-            f"{path} is no readable checkpoint: it is truncated, corrupt or another "
-            f"kind of file ({_first_line(error)}); restore it or train again"
-        ) from error
+def _check_content(content: dict) -> None:
+    """ValueError for the first entry that training or conversion could not use."""
+    for key, kind in (_NEEDED | _OPTIONAL).items():
+        value = content.get(key)
+        if type(value) is not kind and not (key in _OPTIONAL and value is None):
+            raise ValueError(f"{key} is a {type(value).__name__}, but must be a {kind.__name__}")
+    if content["epoch"] < 0:
+        raise ValueError(f"epoch is {content['epoch']}, but must be 0 or more")
+    wrong = [group for group, values in content["config"].items() if type(values) is not dict]
+    if wrong:
+        raise ValueError(f"config holds no keys and values under {shown(wrong[0])}")
+    best = content.get("best")
+    if best is not None and not math.isfinite(_number(best.get("top1"))):
+        raise ValueError(f"best has the accuracy {shown(best.get('top1'))}, which is no number")
+    check_state_dict(content["model"], "its model")
+    check_state_dict(content.get("model_ema") or {}, "its model_ema")
+    check_build(content["build"], content["model"])
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    line = text[0] if text else type(error).__name__
-    return line if len(line) <= 120 else line[:117] + "..."
+def _number(value) -> float:
+    return value if type(value) in (int, float) else math.nan

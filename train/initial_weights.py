@@ -5,11 +5,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..models import read_checkpoint
+from ..support.state_dicts import read_state_dict
 
 logger = logging.getLogger(__name__)
 
-_WRAPPERS = ("model_ema", "model", "state_dict", "net", "module")
 _OUR_OWN = (".threshold", ".floor")  # a plain network has no quantiser; ours keeps its start
 
 
@@ -17,8 +16,8 @@ def load_initial_weights(model: nn.Module, path: Path, num_classes: int) -> list
     """Copy the weights in a file into `model`, in place.
 
     Args:
-        path: a checkpoint of ours, a state dict (bare, or under model / state_dict), or
-            safetensors.
+        path: a checkpoint of ours (averaged weights go before plain ones), a state dict in
+            wrappers or without, or safetensors.
         num_classes: outputs of `model`; tensors that differ in this first axis alone are the
             head.
 
@@ -27,8 +26,8 @@ def load_initial_weights(model: nn.Module, path: Path, num_classes: int) -> list
     Raises:
         ValueError: unreadable file, or weights of another architecture.
     """
-    given = read_state_dict(path)
     own = model.state_dict()
+    given = read_state_dict(path, averaged=True, known=own)
     head = [
         name
         for name, tensor in own.items()
@@ -58,47 +57,6 @@ def load_initial_weights(model: nn.Module, path: Path, num_classes: int) -> list
         f"; left out, as the head has another size: {', '.join(head)}" if head else "",
     )
     return head
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, out of its wrappers, without a `module.` prefix."""
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        content = _read_safetensors(path)
-    else:
-        content = read_checkpoint(path)
-    for _ in range(3):
-        inner = next(
-            (
-                content[key]
-                for key in _WRAPPERS
-                if isinstance(content, dict) and isinstance(content.get(key), dict)
-            ),
-            None,
-        )
-        content = content if inner is None else inner
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(tensor, Tensor) for tensor in content.values())
-    ):
-        raise ValueError(
-            f"{path} holds no state dict (names and tensors, bare or under `model` or "
-            "`state_dict`); save one with torch.save(model.state_dict(), PATH)"
-        )
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}; name the weights to start from")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is no readable safetensors file ({error}); restore it") from error
 
 
 def _is_other_head(own: Tensor, given: Tensor, num_classes: int) -> bool:

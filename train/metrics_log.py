@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from .atomic import CannotWriteError, write_file
-
-FIELDS = ("epoch", "split", "loss", "top1", "top5", "learning_rate", "seconds")
+from ..support.atomic import CannotWriteError, write_file
+from ..support.metrics_file import FIELDS, read_metrics
 
 
 class MetricsLog:
@@ -47,29 +46,3 @@ class MetricsLog:
         """Close the event file, if there is one."""
         if self.writer is not None:
             self.writer.close()
-
-
-def read_metrics(path: Path) -> list[dict]:
-    """All lines of a metrics.jsonl; no file gives no lines, a half-written last line is left out.
-
-    Raises:
-        ValueError: a line in the middle is no JSON object with an epoch.
-    """
-    path = Path(path)
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    result = []
-    for number, text in enumerate(lines, 1):
-        try:
-            line = json.loads(text)
-            line["epoch"], line["split"]
-        except (ValueError, TypeError, KeyError) as error:
-            if number == len(lines):
-                break
-            raise ValueError(
-                f"line {number} of {path} is no metrics line ({error}); restore the "
-                "file or remove it"
-            ) from error
-        result.append(line)
-    return result

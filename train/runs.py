@@ -4,7 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from .atomic import CannotWriteError, write_file
+from ..support.atomic import CannotWriteError, beside, write_file
 
 LATEST = "latest"
 _TRAIN_FIRST = "train one with python tools/train_qcfs.py --cfg swin_t_bn.yaml"
@@ -47,7 +47,7 @@ def point_latest(folder: Path) -> None:
     Both are put in place by one rename, so a reader finds the old or the new one, never none.
     """
     link = folder.parent / LATEST
-    temporary = link.with_name(f".{LATEST}.tmp-{os.getpid()}")
+    temporary = beside(link, "tmp")
     try:
         os.symlink(folder.name, temporary, target_is_directory=True)
         os.replace(temporary, link)

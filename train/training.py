@@ -11,6 +11,8 @@ from torch import nn
 from tqdm import tqdm
 
 from ..distributed import is_main, sum_over_processes
+from ..support.messages import reason
+from ..support.whole_numbers import whole_number
 from .accuracy import classification_accuracy
 from .objective import Objective, StepLogits, count_correct
 from .parallel import data_parallel
@@ -49,8 +51,7 @@ class Training:
         ema: float,
         schedule: str = "update",
     ):
-        if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 1:
-            raise ValueError(f"epochs {epochs} must be a whole number of at least 1")
+        epochs = whole_number("epochs", epochs)
         if amp not in AMP_TYPES:
             raise ValueError(f"amp {amp!r} is unknown; known: {', '.join(AMP_TYPES)}")
         if amp == "auto":
@@ -105,12 +106,18 @@ class Training:
                 "this checkpoint holds weights without an optimizer, so no training "
                 "can go on from it; start a new one with --init PATH"
             )
-        self.model.load_state_dict(state["model"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["model_ema"] or state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["model_ema"] or state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if state["scaler"]:
+                self.scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(
+                "this checkpoint does not fit the recipe's network and optimizer "
+                f"({reason(error)}), so no training can go on from it; start a new one with --init PATH"
+            ) from error
         self.epoch = state["epoch"]
 
     def run_epoch(self) -> dict:

@@ -13,31 +13,20 @@ import torch
 from torch import fx, nn
 
 from ...graph.domains import VARYING, Domain
-from ...graph.operations import Kind, classify, creates, function_name, module_of, reads_size
-from ...graph.parts import set_part
+from ...graph.nodes import takes_one_of_several
 from ...graph.surgery import add_buffer, add_module, finish
-from ...neurons import Accumulate, ChannelAffine, Offset, Present
+from ...neurons import Accumulate, ChannelAffine, Coding, Offset, Present
+from ...ops import Kind, Operation, module_of, operation_of
 
-PER_STEP = {
-    "softmax",
-    "log_softmax",
-    "layer_norm",
-    "group_norm",
-    "rms_norm",
-    "layernorm",
-    "groupnorm",
-    "layernorm2d",
-    "rmsnorm",
-    "softmax2d",
-    "scaled_dot_product_attention",
-}
+# What acts on the spikes of one step in networks as published for MST, by kind of cost.
+_PER_STEP = ("softmax", "normalisation")
 
 
-def assign_domains(gm: fx.GraphModule, coding: str, per_step_attention: bool, leaves=()) -> int:
+def assign_domains(gm: fx.GraphModule, coding: Coding, per_step_attention: bool, leaves=()) -> int:
     """Set `node.meta["domain"]` everywhere and insert Accumulate, Present and Offset modules.
 
     Args:
-        coding: "rate" or "cumulative".
+        coding: of the neurons.
         per_step_attention: softmax, products and norms act on the spikes of one step, as published
             for MST; the mean of their results is not their result on the means.
         leaves: names of the user's leaf modules.
@@ -70,24 +59,23 @@ class _Assignment:
             self.assign_call(node)
 
     def assign_call(self, node: fx.Node) -> None:
-        kind, _ = classify(self.gm, node, self.leaves)
+        row = operation_of(self.gm, node, self.leaves)
         domains = {n: n.meta["domain"] for n in node.all_input_nodes}
         present = set(domains.values())
         varying = [n for n, d in domains.items() if d in VARYING]
-        if reads_size(node) or (present == {Domain.SIZE} and not creates(node)):
+        if self.reads_size(node, row) or (present == {Domain.SIZE} and row.kind is not Kind.CREATE):
             node.meta["domain"] = Domain.SIZE
             node.meta["timed"] = bool(varying) or any(n.meta.get("timed") for n in domains)
             if node.meta["timed"]:
                 self.twin_sizes(node)
-            return
-        if creates(node):  # of the shape of its input, whatever the values there
+        elif row.kind is Kind.CREATE:  # of the shape of its input, whatever the values there
             node.meta["domain"] = (
                 Domain.RUNNING
                 if varying or Domain.SIZE in present
                 else (Domain.CONSTANT if Domain.CONSTANT in present else Domain.PARAMETER)
             )
             self.twin_sizes(node)
-        elif kind is Kind.SITE:
+        elif row.kind is Kind.SITE:
             self.site(node)
         elif not varying and Domain.CONSTANT in present:
             node.meta["domain"] = Domain.CONSTANT
@@ -96,40 +84,37 @@ class _Assignment:
         elif not varying:  # parameters, perhaps of a size that the image gives
             node.meta["domain"] = Domain.RUNNING if Domain.SIZE in present else Domain.PARAMETER
             self.twin_sizes(node)
-        elif self.on_stream(node, kind, domains):
+        elif self.on_stream(node, row, domains):
             node.meta["domain"] = Domain.STREAM
-            self.read_stream(node, kind)
+            self.read_stream(node, row)
         else:
             self.read_all(node, Domain.RUNNING)
 
-    def on_stream(self, node: fx.Node, kind: Kind, domains: dict) -> bool:
+    def reads_size(self, node: fx.Node, row: Operation) -> bool:
+        return row.kind is Kind.SIZE and not takes_one_of_several(self.gm, node)
+
+    def on_stream(self, node: fx.Node, row: Operation, domains: dict) -> bool:
         """Whether a node with varying inputs may work on the values of single steps."""
         if Domain.RUNNING in domains.values():
             return False
         varying = [n for n, d in domains.items() if d is Domain.STREAM]
-        name = (
-            function_name(node)
-            if node.op != "call_module"
-            else type(module_of(self.gm, node)).__name__.lower()
-        )
-        if kind in (Kind.NONLINEAR, Kind.REFUSED, Kind.SIZE) or (
-            kind is Kind.LINEAR and _has_dynamic_weights(node, name)
-        ):
-            return self.per_step and name in PER_STEP
-        if kind is Kind.PRODUCT:
-            uses = [n for n in _flat(node.args) + _flat(node.kwargs.values()) if n in varying]
-            divides = (
-                name in ("div", "truediv", "divide", "true_divide") and node.args[0] not in varying
-            )
-            return self.per_step or (len(uses) < 2 and not divides)
-        if name == "pad" and _pad_value(node) != 0:
+        others = [n for n in varying if n not in _operands(node, row.values)]
+        if row.kind in (Kind.LINEAR, Kind.PRODUCT) and others:
+            return self.per_step and row.kind is Kind.PRODUCT
+        if row.kind is Kind.PRODUCT:
+            uses = [n for n in _operands(node, row.values, unique=False) if n in varying]
+            return self.per_step or len(uses) < 2
+        if row.kind not in (Kind.LINEAR, Kind.ADDITIVE, Kind.MASK, Kind.TIMED):
+            published = row.synapses or (row.cost is not None and row.cost.kind in _PER_STEP)
+            return self.per_step and published
+        if row.name == "pad" and _pad_value(node) != 0:
             return False
-        if node.target is set_part and not _has_no_offset(node.args[2]):
+        if row.name == "set_part" and not _has_no_offset(node.args[2]):
             return False
-        if self.coding == "cumulative" and any(
+        if self.coding.acts_once and any(
             n.meta["domain"] is Domain.PARAMETER for n in node.all_input_nodes
         ):
-            return kind is Kind.ADDITIVE
+            return row.kind is Kind.ADDITIVE
         return True
 
     def site(self, node: fx.Node) -> None:
@@ -148,18 +133,20 @@ class _Assignment:
         for source in list(node.all_input_nodes):
             node.replace_input_with(source, self.coerce(source, domain))
 
-    def read_stream(self, node: fx.Node, kind: Kind) -> None:
-        offset = None
+    def read_stream(self, node: fx.Node, row: Operation) -> None:
+        """Values are read as streams; factors, indices and kernels as they are in every step."""
+        kind, offset = row.kind, None
+        together = () if kind is Kind.PRODUCT else _operands(node, row.values)
         for source in list(node.all_input_nodes):
             domain = source.meta["domain"]
-            if domain is Domain.CONSTANT and kind is Kind.PRODUCT:
+            if domain is Domain.CONSTANT and source not in together:
                 node.replace_input_with(source, self.coerce(source, Domain.RUNNING))
             elif domain in (Domain.PARAMETER, Domain.SIZE) and kind is Kind.ADDITIVE:
                 offset = self.coerce(source, Domain.STREAM)
                 node.replace_input_with(source, offset)
             else:
                 node.replace_input_with(source, self.coerce(source, Domain.STREAM))
-        if self.coding == "cumulative":
+        if self.coding.acts_once:
             self.offset_once(node, kind, offset)
 
     def offset_once(self, node: fx.Node, kind: Kind, offset: fx.Node | None) -> None:
@@ -180,7 +167,7 @@ class _Assignment:
         constant = offset if offset is not None else (numbers[0] if numbers else None)
         if constant is None:
             return
-        subtracts = function_name(node) in ("sub", "isub", "subtract", "sub_")
+        subtracts = operation_of(self.gm, node).name == "sub"
         stream = second if constant is first else first
         graph = self.gm.graph
         with graph.inserting_before(node):
@@ -190,7 +177,7 @@ class _Assignment:
                     if not isinstance(constant, fx.Node)
                     else self.new(graph.call_function(operator.neg, (constant,)), Domain.PARAMETER)
                 )
-            elif subtracts or function_name(node) == "rsub":
+            elif subtracts:
                 stream = self.new(graph.call_function(operator.neg, (stream,)), Domain.STREAM)
         node.op, node.target = "call_module", add_module(self.gm, f"offsets.{node.name}", Offset())
         node.args, node.kwargs = (stream, constant), {}
@@ -207,6 +194,7 @@ class _Assignment:
         with graph.inserting_after(constant):
             offset = self.new(graph.call_module(name, (node, constant)), Domain.STREAM)
         offset.meta.update({k: v for k, v in node.meta.items() if k != "domain"})
+        node.meta.pop("value_of", None)
         node.replace_all_uses_with(
             offset, delete_user_cb=lambda user: user is not offset, propagate_meta=False
         )
@@ -232,10 +220,10 @@ class _Assignment:
         key = (source, domain)
         if key not in self.made:
             if have is Domain.CONSTANT:
-                once = self.coding == "cumulative" and domain is Domain.STREAM
+                once = self.coding.acts_once and domain is Domain.STREAM
                 module, label = Present(once), "once" if once else "each_step"
             else:
-                module, label = Accumulate(self.coding), "running"
+                module, label = Accumulate(self.coding.name), "running"
             name = add_module(self.gm, f"{label}.{source.name}", module)
             with self.gm.graph.inserting_after(source):
                 self.made[key] = self.new(self.gm.graph.call_module(name, (source,)), domain)
@@ -268,19 +256,12 @@ def _same_place(node: fx.Node, source: fx.Node) -> None:
             node.meta.setdefault(key, source.meta[key])
 
 
-def _flat(values) -> list:
-    found: list = []
-    fx.node.map_arg(tuple(values), found.append)
-    return found
-
-
-def _has_dynamic_weights(node: fx.Node, name: str) -> bool:
-    """F.conv2d and F.linear whose weights are computed from the image."""
-    return (
-        name.startswith(("conv", "linear"))
-        and node.op == "call_function"
-        and len([n for n in node.all_input_nodes if n.meta["domain"] in VARYING]) > 1
-    )
+def _operands(node: fx.Node, positions: tuple[int, ...], unique: bool = True) -> list[fx.Node]:
+    """The nodes at these positions of a call, a list counting as one."""
+    found: list[fx.Node] = []
+    given = (*node.args, *node.kwargs.values())
+    fx.node.map_arg([given[i] for i in positions if i < len(given)], found.append)
+    return list(dict.fromkeys(found)) if unique else found
 
 
 def _has_no_offset(value) -> bool:

@@ -1,13 +1,12 @@
 """Passes: random spike masks behind activation sites."""
 
-import difflib
-
 from torch import fx
 
-from ...graph.operations import Kind, classify, function_name, module_of
+from ...graph.attention import attention_roles
 from ...graph.sizes import depends_on_image
 from ...graph.surgery import call_module_after, calls, erase, finish, set_module
 from ...neurons import QCFS, SeededMask, SpikeMask
+from ...support.messages import near_names
 
 
 def site_names(gm: fx.GraphModule) -> list[str]:
@@ -25,64 +24,15 @@ def default_mask_sites(gm: fx.GraphModule) -> list[str]:
     declared = gm.meta.get("about", {}).get("mask_sites")
     if declared is not None:
         return [name for name in sites if name in set(declared)]
-    attention: set[str] = set()
-    for node in gm.graph.nodes:
-        if node.op in ("call_module", "call_function", "call_method") and _is_softmax(gm, node):
-            attention.update(_attention_sites(gm, node))
-    return [name for name in sites if name in attention] or sites
-
-
-def _is_softmax(gm: fx.GraphModule, node: fx.Node) -> bool:
-    module = module_of(gm, node)
-    name = type(module).__name__ if module is not None else function_name(node)
-    return name.lower() == "softmax"
-
-
-def _attention_sites(gm: fx.GraphModule, softmax: fx.Node) -> set[str]:
-    """Sites that feed a softmax: its scores, and both operands of the product behind them."""
-    scores, product = _walk_back(gm, softmax.all_input_nodes[0])
-    found = {scores} if scores else set()
-    for operand in product.all_input_nodes if product is not None else ():
-        site, _ = _walk_back(gm, operand)
-        found |= {site} if site else set()
-    return found
-
-
-def _walk_back(gm: fx.GraphModule, node: fx.Node) -> tuple[str | None, fx.Node | None]:
-    """The first site on the way back from `node`, and the first product of two tensors."""
-    site = None
-    for _ in range(20):
-        if node.op in ("placeholder", "get_attr"):
-            break
-        kind, _ = classify(gm, node)
-        if kind is Kind.SITE and site is None:
-            site = node.target
-        elif kind is Kind.PRODUCT and len(node.all_input_nodes) > 1:
-            return site, node
-        elif site is not None and kind is not Kind.LINEAR and kind is not Kind.ADDITIVE:
-            if kind is not Kind.PRODUCT and kind is not Kind.MASK:
-                break
-        if not node.all_input_nodes or (kind is Kind.LINEAR and _has_weights(gm, node)):
-            break
-        node = node.all_input_nodes[0]
-    return site, None
-
-
-def _has_weights(gm: fx.GraphModule, node: fx.Node) -> bool:
-    module = module_of(gm, node)
-    return module is not None and any(True for _ in module.parameters())
+    roles = attention_roles(gm)
+    return [name for name in sites if name in roles.scores | roles.operands] or sites
 
 
 def check_mask_sites(wanted, sites: list[str]) -> list[str]:
     """The wanted names, or ValueError for one that is no activation site."""
     for name in wanted:
         if name not in sites:
-            near = difflib.get_close_matches(str(name), sites, n=4)
-            raise ValueError(
-                f"mask site {name!r} is no activation site; "
-                f"{'did you mean' if near else 'sites are'} "
-                f"{', '.join(near or sites[:8])}?"
-            )
+            raise ValueError(f"mask site {name!r} is no activation site; {near_names(name, sites)}")
     return list(wanted)
 
 

@@ -3,9 +3,9 @@
 import torch
 from torch import fx, nn
 
-from ...graph.operations import BATCH_NORMS, module_of
 from ...graph.surgery import calls, erase, finish, set_module
 from ...neurons import ChannelAffine
+from ...ops import BATCH_NORMS, module_of
 
 FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -36,6 +36,7 @@ def fold_batch_norms(gm: fx.GraphModule) -> int:
         bias = bias.to(layer.weight)
         layer.weight = nn.Parameter(new.to(layer.weight), requires_grad=False)
         layer.bias = nn.Parameter(bias, requires_grad=False)
+        before.meta["value_of"] = node.meta.get("value_of")
         erase(node, before)
         changed += 1
     return finish(gm, changed)

@@ -5,9 +5,9 @@ import copy
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from ...graph.operations import BATCH_NORMS, WEIGHT_LAYERS
 from ...graph.surgery import add_module, calls, finish
 from ...neurons import ChannelAffine
+from ...ops import BATCH_NORMS, WEIGHT_LAYERS
 
 
 def bake_reparametrisations(gm: fx.GraphModule) -> int:

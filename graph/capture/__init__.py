@@ -1,5 +1,8 @@
-"""From a model to an fx graph, behind one function: `trace`."""
+"""From a model to an fx graph, behind one function: `trace`.
 
-from .tracer import trace
+The one room of tricks; nobody outside knows of them. Each names a network of the tests that needs it.
+"""
+
+from .tracing import trace
 
 __all__ = ["trace"]

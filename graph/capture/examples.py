@@ -21,11 +21,9 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._pytree import tree_leaves
 
 from ...neurons import QCFS, ClippedReLU, SpikeMask
-from ..copying import about
-from ..sizes import sizes_of
+from ..errors import FAILURES
+from ..sizes import is_size, readings_of
 
-# What an operation may raise on an image of a size that the network is not made for.
-FAILURES = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, AssertionError)
 # What fake tensors cannot do, while real ones can.
 NEEDS_VALUES = (
     DataDependentOutputException,
@@ -34,7 +32,6 @@ NEEDS_VALUES = (
 )
 # Layers of torch and our own that give the shape that they get: not worth a run.
 _KEEP_SHAPE = (
-    nn.modules.batchnorm._BatchNorm,
     nn.modules.dropout._DropoutNd,
     nn.ReLU,
     nn.Hardtanh,
@@ -53,6 +50,8 @@ _MISSING = object()
 
 
 def _keeps_shape(module: nn.Module) -> bool:
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return True  # whoever wrote it: it is converted as a scale and an offset
     home = type(module).__module__
     return isinstance(module, _KEEP_SHAPE) and home.startswith(("torch.nn.", _NEURONS))
 
@@ -125,53 +124,32 @@ class Example:
                 with quiet(), contextlib.suppress(*FAILURES, *NEEDS_VALUES):
                     self.follow(node)
 
-    def sizes(self, node: fx.Node) -> list:
-        """Values of the sizes that a number is made of; unknown ones equal nothing."""
-        return [_as_numbers(self.values.get(n, _MISSING)) for n in sizes_of(node)]
+    def readings(self, node: fx.Node) -> list:
+        """Values of the sizes and other readings that a value is made of; unknown ones equal nothing."""
+        return [self._reading(n) for n in readings_of(node, self.reads)]
+
+    def reads(self, node: fx.Node) -> bool:
+        """Whether a node tells something of a tensor: x.shape, x.dtype, x.is_cuda."""
+        return is_size(node) or (
+            self.is_plain(node)
+            and any(isinstance(self.values.get(n), torch.Tensor) for n in node.all_input_nodes)
+        )
+
+    def is_plain(self, node: fx.Node) -> bool:
+        """Whether a value is known and holds no tensor: a size, a type, an answer."""
+        value = self.values.get(node)
+        return value is not None and not any(
+            isinstance(v, torch.Tensor) for v in tree_leaves(value)
+        )
+
+    def _reading(self, node: fx.Node):
+        value = self.values.get(node, _MISSING)
+        return _Unknown() if value is _MISSING or isinstance(value, torch.Tensor) else value
 
     def length(self, node: fx.Node) -> int | None:
         value = self.values.get(node, _MISSING)
         return len(value) if isinstance(value, (tuple, list, torch.Tensor)) else None
 
 
-def _as_numbers(value):
-    if isinstance(value, (tuple, list)):
-        return tuple(int(v) for v in value)
-    return int(value) if isinstance(value, (int, float)) else _Unknown()
-
-
 class _Unknown:
     """Equals nothing, not even itself in another example."""
-
-
-def guess_example(model: nn.Module) -> torch.Tensor | None:
-    """One image of the size that the model was made for, if it says so, else None."""
-    size = None
-    if isinstance(model, fx.GraphModule) and model.meta.get("image_shape"):
-        return like_weights(model, torch.zeros(1, *model.meta["image_shape"]))
-    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
-    if isinstance(config, dict) and config.get("input_size"):
-        size = tuple(config["input_size"])
-    elif {"img_size", "in_chans"} <= about(model).keys():
-        known = about(model)
-        size = (known["in_chans"], known["img_size"], known["img_size"])
-    if size is None:
-        return None
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is not None and config:
-        size = (first.in_channels, *size[1:])
-    return like_weights(model, torch.zeros(1, *size))
-
-
-def usual_image(model: nn.Module) -> torch.Tensor | None:
-    """224 x 224, for a network that says nothing of its size and whose control flow asks for it."""
-    first = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
-    if not isinstance(first, nn.Conv2d):
-        return None
-    return like_weights(model, torch.zeros(1, first.in_channels, 224, 224))
-
-
-def like_weights(model: nn.Module, example: torch.Tensor) -> torch.Tensor:
-    """The example on the device and of the type of the model's weights."""
-    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
-    return example if weight is None else example.to(weight.device, weight.dtype)

@@ -1,23 +1,35 @@
-"""While a model is traced: functions that would ask a proxy for numbers make nodes instead."""
+"""What is changed outside the tracer while the root's forward runs, and put back after it."""
 
+import builtins
 import contextlib
+import functools
 
 import torch
 from torch import fx
+from torch.overrides import TorchFunctionMode
 
-from ..operations import KNOWN_OPERATIONS
 from .proxies import Value
 from .tracing_errors import BatchDecides
 
-# Functions that make a tensor of sizes and do not look at proxies by themselves.
-_FACTORIES = ("zeros", "ones", "full", "empty", "arange", "linspace", "eye", "rand", "randn")
+
+@contextlib.contextmanager
+def patched(int_spaces: list[dict]):
+    """All of it. Other threads, which hold no proxies, get from each function what they always get."""
+    with (
+        hidden_functions_are_followed(),
+        sizes_may_be_proxies(),
+        int_sees_proxies(int_spaces),
+        isinstance_sees_values(),
+        TensorsOfProxies(),
+    ):
+        yield
 
 
 def _first_proxy(arguments) -> fx.Proxy | None:
     proxies: list[fx.Proxy] = []
 
     def look(value):
-        if isinstance(value, fx.Proxy):
+        if issubclass(type(value), fx.Proxy):
             proxies.append(value)
         return value
 
@@ -25,17 +37,44 @@ def _first_proxy(arguments) -> fx.Proxy | None:
     return proxies[0] if proxies else None
 
 
+def _node_if_proxies(function, args, kwargs):
+    proxy = _first_proxy((args, kwargs))
+    if proxy is None:
+        return function(*args, **kwargs)
+    return proxy.tracer.create_proxy("call_function", function, args, kwargs)
+
+
+class TensorsOfProxies(TorchFunctionMode):
+    """torch.tensor(x.shape[1]) becomes a node; torch itself looks for proxies in no list of numbers."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if any(issubclass(kind, fx.Proxy) for kind in types):  # which then make the node
+            return function(*args, **(kwargs or {}))
+        return _node_if_proxies(function, args, kwargs or {})
+
+
+@functools.cache
+def _made_of_sizes() -> tuple[str, ...]:
+    """Functions of torch that take a size first, by their schemas."""
+
+    def takes_size(name: str) -> bool:
+        packet = getattr(torch.ops.aten, name, None)
+        overloads = [getattr(packet, key) for key in packet.overloads()] if packet else []
+        arguments = [overload._schema.arguments for overload in overloads]
+        return any(a and a[0].name == "size" for a in arguments)
+
+    return tuple(name for name in dir(torch) if not name.startswith("_") and takes_size(name))
+
+
 @contextlib.contextmanager
-def factories_see_proxies():
+def sizes_may_be_proxies():
     """torch.zeros(x.shape[0], 4) becomes a node; torch itself would ask for the numbers."""
-    originals = {name: getattr(torch, name) for name in _FACTORIES}
+    originals = {name: getattr(torch, name) for name in _made_of_sizes()}
 
     def seeing(function):
+        @functools.wraps(function)
         def call(*args, **kwargs):
-            proxy = _first_proxy((args, kwargs))
-            if proxy is None:
-                return function(*args, **kwargs)
-            return proxy.tracer.create_proxy("call_function", function, args, kwargs)
+            return _node_if_proxies(function, args, kwargs)
 
         return call
 
@@ -49,19 +88,46 @@ def factories_see_proxies():
 
 
 @contextlib.contextmanager
-def wrapped_functions_are_followed():
-    """Functions that a library hides with fx.wrap are looked into, unless the table knows them.
+def hidden_functions_are_followed():
+    """Functions that a library hides with fx.wrap are looked into, but for torch's own.
 
-    torchvision hides its window attention so; what it does inside is converted like anything else.
+    torchvision's Swin hides its window attention so; what it does inside is converted like anything
+    else. fx has put its wrappers into the files by now, and takes them out again itself.
     """
-    registry = getattr(fx._symbolic_trace, "_wrapped_fns_to_patch", {})
-    hidden = {key: space for key, space in registry.items() if key[1] not in KNOWN_OPERATIONS}
-    for key in hidden:
-        del registry[key]
+    wrappers = []
+    for (_, name), space in fx._symbolic_trace._wrapped_fns_to_patch.items():
+        original = getattr(space.get(name), "__wrapped__", None)
+        if not (getattr(original, "__module__", None) or "builtins").startswith(
+            ("torch.", "built")
+        ):
+            wrappers.append((space, name, space[name]))
+            space[name] = original
     try:
         yield
     finally:
-        registry.update(hidden)
+        for space, name, wrapper in wrappers:
+            space[name] = wrapper
+
+
+@contextlib.contextmanager
+def isinstance_sees_values():
+    """A proxy is an instance of what it stands for, such as a tensor. Needed by networks with einops.
+
+    Its `__class__` must not say so: torch's own code would take it for a tensor and read its memory.
+    A size is no int, as under torch.compile: libraries leave it alone then.
+    """
+    plain = builtins.isinstance
+
+    def sees_values(value, kinds):
+        if plain(value, kinds):
+            return True
+        return issubclass(type(value), Value) and issubclass(value.stands_for(), kinds)
+
+    builtins.isinstance = sees_values
+    try:
+        yield
+    finally:
+        builtins.isinstance = plain
 
 
 class _LikeInt(type):
@@ -88,7 +154,7 @@ class Whole(metaclass=_LikeInt):
     """
 
     def __new__(cls, value=0, *base):
-        if not isinstance(value, Value):
+        if not issubclass(type(value), Value):
             return int(value, *base)
         try:
             return int(value)

@@ -1,19 +1,34 @@
-"""Proxies that can be asked for a number, when the tracer knows an example of it."""
+"""Proxies that answer questions, when the tracer knows an example of what they stand for."""
 
-import dis
 import inspect
 import math
 import operator
 
 import torch
 from torch import fx
+from torch._subclasses.fake_tensor import FakeTensor
 
+from ...ops import TABLE
 from ..sizes import is_number
 from .tracing_errors import BatchDecides
 
 
+def _type(value) -> type:
+    if isinstance(value, FakeTensor):
+        return torch.Tensor
+    return Value if value is None or isinstance(value, int | float) else type(value)
+
+
 class Value(fx.Proxy):
-    """A proxy whose tracer (`tracer.ShapeTracer`) may know what an example gives for it."""
+    """A proxy whose tracer (`tracer.ShapeTracer`) may know what an example gives for it.
+
+    Needed by torchvision's Swin, whose windows are padded and shifted as their number asks for.
+    """
+
+    def stands_for(self) -> type:
+        """What `patching.isinstance_sees_values` sees: a tensor, a shape; of a size it sees a proxy."""
+        value = self.tracer.known(self, missing=None)
+        return torch.Tensor if value is None and not is_number(self.node) else _type(value)
 
     def __bool__(self):
         return bool(self.tracer.number(self))
@@ -43,26 +58,29 @@ class Value(fx.Proxy):
     def __len__(self):
         return self.tracer.length(self)
 
-    def __iter__(self):
-        if isinstance(self.tracer.known(self, missing=None), (tuple, list, torch.Tensor)):
-            return iter([self[i] for i in range(self.tracer.length(self))])
-        frame = inspect.currentframe().f_back
-        at = next(
-            (i for i in dis.get_instructions(frame.f_code) if i.offset == frame.f_lasti), None
-        )
-        if at is not None and at.opname == "UNPACK_SEQUENCE":  # a, b = x.shape
-            return iter([self[i] for i in range(at.argval)])
-        return super().__iter__()
-
     def __getattr__(self, name):
+        if name.startswith("__"):  # asked by Python and numpy, which take no proxy for an answer
+            raise AttributeError(name)
+        value = self.tracer.known(self, missing=None)
+        if isinstance(value, torch.Tensor):
+            if name == "ndim":
+                return value.ndim  # of whatever size and number the images are
+            if not hasattr(torch.Tensor, name) and name not in vars(value):
+                raise AttributeError(f"'Tensor' object has no attribute {name!r}")
+        if isinstance(value, tuple):
+            if name in getattr(value, "__match_args__", ()):
+                return self[value.__match_args__.index(name)]  # a named tuple
+            if not hasattr(value, name):
+                raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
         return ValueAttribute(self, name)
 
     def __setitem__(self, index, value):
+        """A node of its own. Needed by torchvision's Swin: `bias[: self.dim].zero_()`."""
         self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
 
 def _augmented(function):
-    """x += y and its like as a node of their own; numbers, which cannot change, get a new value."""
+    """x += y as a node of its own; numbers, which cannot change, get a new value."""
 
     def method(self, other):
         if is_number(self.node):
@@ -72,24 +90,15 @@ def _augmented(function):
     return method
 
 
-for _name in "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift".split():
-    setattr(Value, f"__{_name}__", _augmented(getattr(operator, _name)))
+for _name in (row.augmented[0] for row in TABLE.values() if row.augmented):
+    if hasattr(operator, _name):
+        setattr(Value, f"__{_name}__", _augmented(getattr(operator, _name)))
 
 
-class ValueAttribute(Value):
+class ValueAttribute(Value, fx.proxy.Attribute):
     """x.name: a method if it is called, else a node of its own."""
 
-    def __init__(self, root: fx.Proxy, name: str):
-        self.root, self.attribute, self.tracer = root, name, root.tracer
-        self._node: fx.Node | None = None
-
-    @property
-    def node(self) -> fx.Node:
-        if self._node is None:
-            self._node = self.tracer.create_proxy(
-                "call_function", getattr, (self.root, self.attribute), {}
-            ).node
-        return self._node
-
-    def __call__(self, *args, **kwargs):
-        return self.tracer.create_proxy("call_method", self.attribute, (self.root, *args), kwargs)
+    def stands_for(self) -> type:
+        """As of any other value, but without making a node: most attributes are methods."""
+        root = self.tracer.known(self.root, missing=None)
+        return _type(None if root is None else getattr(root, self.attr))

@@ -6,38 +6,21 @@ is good for the example's image size only and says so in `graph_module.meta["fix
 """
 
 import contextlib
-import difflib
-import functools
 import inspect
-import logging
+import threading
 
 import torch
 from torch import fx, nn
+from torch.utils._pytree import tree_map_only
 
 from ...neurons import QCFS, ClippedReLU, SpikeMask
-from ..copying import about, copy_model, unwrap
-from ..errors import UnconvertibleError
-from ..image_size import check_image_size
-from ..offences import others_refused
+from ..errors import FAILURES
 from ..sizes import depends_on_image, only_from_sizes
-from .examples import NEEDS_VALUES, Example, guess_example, like_weights, quiet, usual_image
-from .patching import (
-    factories_see_proxies,
-    int_sees_proxies,
-    wrapped_functions_are_followed,
-)
+from ..surgery import add_module
+from .examples import NEEDS_VALUES, Example, quiet
+from .patching import patched
 from .proxies import Value
-from .tracing_errors import (
-    FAILURES,
-    BatchDecides,
-    CannotFollow,
-    ExampleDoesNotFit,
-    NeedsExample,
-    explain,
-    user_frame,
-)
-
-log = logging.getLogger(__name__)
+from .tracing_errors import BatchDecides, CannotFollow, ExampleFails, NeedsExample, user_frame
 
 # Modules that hide control flow or state and that the passes know as a whole.
 LEAF_NAMES = {
@@ -73,18 +56,21 @@ class ShapeTracer(fx.Tracer):
         self.images, self.int_spaces = example, int_spaces
         self.example: Example | None = None
         self.fixed_image_size = False
+        self._adopted: list[str] = []
         self._variants: dict[tuple[bool, bool], Example] = {}
-        self._running = False  # an example is being computed: nothing is traced
+        self._thread = threading.get_ident()
+        self._computing_example = False
 
     def trace(self, root, concrete_args=None):
         if self.images is not None:
             self.example = Example(self.images, root)
-        with (
-            factories_see_proxies(),
-            wrapped_functions_are_followed(),
-            int_sees_proxies(self.int_spaces),
-        ):
+        try:
             return super().trace(root, concrete_args)
+        except BaseException:
+            for path in self._adopted:
+                parent, _, name = path.rpartition(".")
+                delattr(root.get_submodule(parent), name)
+            raise
 
     def create_args_for_root(self, root_fn, is_module, concrete_args=None):
         """One input for each argument of forward that must be given, the images first of all."""
@@ -94,7 +80,42 @@ class ShapeTracer(fx.Tracer):
         others = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
         inputs = [self.create_proxy("placeholder", n, (), {}) for n in names or ["images"]]
         given = {name: self.create_proxy("placeholder", name, (), {}) for name in others}
-        return functools.partial(root_fn, **given), [self.root, *inputs]
+
+        def run(*arguments):
+            with patched(self.int_spaces):
+                return root_fn(*arguments, **given)
+
+        return run, [self.root, *inputs]
+
+    # -- what is asked for each module and each attribute of one ------------------------------
+
+    @property
+    def _aside(self) -> bool:
+        """Nothing is traced: another thread runs a module, or an example is computed."""
+        return self._computing_example or threading.get_ident() != self._thread
+
+    def call_module(self, m, forward, args, kwargs):
+        return (
+            forward(*args, **kwargs)
+            if self._aside
+            else super().call_module(m, forward, args, kwargs)
+        )
+
+    def getattr(self, attr, attr_val, parameter_proxy_cache):
+        return attr_val if self._aside else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        """Where a module lies in the root; one that is made or kept outside of it is taken in.
+
+        Needed by networks that call `self.layers[:4](x)` or `nn.ReLU()(x)`.
+        """
+        if mod not in self.submodule_paths:
+            caller = next(reversed(self.module_stack), "").split("@")[0]
+            name = type(mod).__name__.lower()
+            self._adopted.append(add_module(self.root, f"{caller}.{name}".lstrip("."), mod))
+            for name, member in mod.named_modules(prefix=self._adopted[-1]):
+                self.submodule_paths.setdefault(member, name)
+        return self.submodule_paths[mod]
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         if isinstance(module, self.leaf_types) or name in self.leaf_names:
@@ -106,18 +127,16 @@ class ShapeTracer(fx.Tracer):
             return True
         return super().is_leaf_module(module, name)
 
-    def call_module(self, m, forward, args, kwargs):
-        if self._running:
-            return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr, attr_val, parameter_proxy_cache):
-        if self._running:
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
-
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return Value(node, self)
+
+    def iter(self, obj: fx.Proxy):
+        """The parts of a shape or of several tensors; fx itself knows how many `a, b = x.shape` are."""
+        return iter([obj[i] for i in range(self.length(obj))])
+
+    def create_arg(self, a):
+        """Proxies first: they pass for tensors."""
+        return a.node if issubclass(type(a), fx.Proxy) else super().create_arg(a)
 
     def create_node(self, kind, target, args, kwargs, name=None, type_expr=None):
         node = super().create_node(kind, target, args, kwargs, name, type_expr)
@@ -130,18 +149,22 @@ class ShapeTracer(fx.Tracer):
         return node
 
     def _follow_example(self, node: fx.Node) -> None:
+        """Note what the example gives; `meta` gets the shape of a tensor, the `shapes` of several."""
         try:
             with self._computing(), quiet():
                 self.example.follow(node)
         except NEEDS_VALUES:
-            return  # no shape is known behind it
+            return  # no shape is known after it
         except FAILURES as error:
             if node.op == "call_module" and node.target in self.user_leaves:
                 return  # it may do what fake tensors cannot
-            raise ExampleDoesNotFit(self.images.shape, error) from error
+            raise ExampleFails(self.images.shape, error) from error
         value = self.example.values.get(node)
+        shapes = tree_map_only(torch.Tensor, lambda x: tuple(x.shape), value)
         if isinstance(value, torch.Tensor):
-            node.meta["shape"] = tuple(value.shape)
+            node.meta["shape"] = shapes
+        elif value is not None and not self.example.is_plain(node):
+            node.meta["shapes"] = shapes
 
     @property
     def seen(self) -> fx.Graph:
@@ -150,11 +173,11 @@ class ShapeTracer(fx.Tracer):
 
     @contextlib.contextmanager
     def _computing(self):
-        self._running = True
+        self._computing_example = True
         try:
             yield
         finally:
-            self._running = False
+            self._computing_example = False
 
     # -- questions of the proxies ------------------------------------------------------------
 
@@ -174,7 +197,7 @@ class ShapeTracer(fx.Tracer):
                 "control flow depends on the values of a tensor",
                 "rewrite the line without a decision on tensor values",
             )
-        self._ask(proxy.node, lambda example: example.sizes(proxy.node))
+        self._ask(proxy.node, lambda example: example.readings(proxy.node))
         return value
 
     def length(self, proxy: fx.Proxy) -> int:
@@ -204,101 +227,3 @@ class ShapeTracer(fx.Tracer):
         with self._computing():
             self._variants[key].catch_up(self.graph.nodes)
         return self._variants[key]
-
-
-def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphModule:
-    """Trace a copy of `model` in eval mode; the caller's model is left as it was.
-
-    Returns a GraphModule whose modules keep the paths that they have in `model`. Its `meta` holds
-    `example` (image batch or None), `fixed_image_size` and `training` (the caller's mode).
-
-    Raises:
-        UnconvertibleError: tracing failed; names the line of the module and what to do.
-    """
-    model = unwrap(model)
-    training = model.training
-    leaf_modules = _leaves(model, leaf_modules)
-    model = copy_model(model).eval()
-    given = _given_example(model, example_inputs)
-    if given is not None:
-        examples = [given]
-    else:
-        examples = [e for e in (guess_example(model),) if e is not None] + [None, usual_image]
-    example, tracer, graph = _first_that_traces(model, leaf_modules, examples, given is not None)
-    fallback = example is not None and not any(example is e for e in examples)
-    meta = {node.name: node.meta for node in graph.nodes}
-    module = fx.GraphModule(model, graph, type(model).__name__)
-    for node in module.graph.nodes:
-        node.meta.update(meta.get(node.name, {}))
-    if fallback and tracer.fixed_image_size:
-        module.meta["image_shape"] = tuple(example.shape[1:])
-    module.meta.update(
-        example=None if fallback else example,
-        traced_with=None if example is None else tuple(example.shape),
-        fixed_image_size=tracer.fixed_image_size,
-        training=training,
-        leaves=frozenset(tracer.user_leaves),
-    )
-    module.meta["about"] = about(model)
-    if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
-        module.meta["fixed_image_size"] = True
-    log.info("traced %s: %d nodes", type(model).__name__, len(graph.nodes))
-    return module
-
-
-def _leaves(model: nn.Module, leaf_modules) -> list:
-    """The user's leaf modules as types and names, or ValueError for a name that is none."""
-    if isinstance(leaf_modules, (str, type, nn.Module)):
-        raise ValueError(f"leaf_modules {leaf_modules!r} must be a list of types, modules or names")
-    names = dict(model.named_modules())
-    for leaf in leaf_modules:
-        if isinstance(leaf, str) and leaf not in names:
-            near = difflib.get_close_matches(leaf, names, n=3)
-            raise ValueError(
-                f"leaf module {leaf!r} is no module of the network; "
-                f"{'did you mean' if near else 'modules are'} "
-                f"{', '.join(near or list(names)[1:8])}?"
-            )
-    instances = [name for name, m in names.items() if any(m is leaf for leaf in leaf_modules)]
-    return [leaf for leaf in leaf_modules if not isinstance(leaf, nn.Module)] + instances
-
-
-def _given_example(model: nn.Module, example_inputs) -> torch.Tensor | None:
-    if isinstance(example_inputs, (tuple, list)) and example_inputs:
-        example_inputs = example_inputs[0]
-    if example_inputs is None:
-        return None
-    if not isinstance(example_inputs, torch.Tensor):
-        raise ValueError(
-            f"example_inputs is a {type(example_inputs).__name__}; give one batch of "
-            "images as a tensor [B, C, H, W]"
-        )
-    if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
-        check_image_size(example_inputs, model.meta.get("image_shape") or example_inputs.shape[1:])
-    return like_weights(model, example_inputs[:2].detach())
-
-
-def _first_that_traces(model: nn.Module, leaf_modules, examples: list, given: bool):
-    """(example, tracer, graph) of the first example that works; the first failure otherwise."""
-    failure = None
-    int_spaces: list[dict] = []
-    tries = list(examples)
-    while tries:
-        example = tries.pop(0)
-        example = example(model) if callable(example) else example
-        tracer = ShapeTracer(leaf_modules, example, int_spaces)
-        try:
-            with torch.no_grad():
-                return example, tracer, tracer.trace(model)
-        except UnconvertibleError:
-            raise
-        except FAILURES as error:
-            space = getattr(error, "space", None)
-            if space is not None and not any(space is known for known in int_spaces):
-                int_spaces.append(space)
-                tries.insert(0, example)
-            elif failure is None or isinstance(failure[1], NeedsExample):
-                where = explain(error, tracer.module_stack, given)
-                others = others_refused(model, tracer.seen, tracer.user_leaves)
-                failure = (UnconvertibleError([where, *others]), error)
-    raise failure[0] from failure[1]

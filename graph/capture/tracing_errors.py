@@ -10,24 +10,12 @@ import torch
 from torch import fx
 
 from ..errors import Offence
+from ..image_size import is_about_shapes
 
-_ROOT = Path(__file__).resolve().parents[2]
-_OURS = tuple(f"{_ROOT / part}{os.sep}" for part in ("graph", "convert", "calibrate", "neurons"))
-_TORCH = f"{Path(torch.__file__).resolve().parent}{os.sep}"
-_STANDARD = f"{Path(os.__file__).resolve().parent}{os.sep}"
-
-# What a forward function may raise when it is traced.
-FAILURES = (
-    fx.proxy.TraceError,
-    TypeError,
-    ValueError,
-    RuntimeError,
-    AttributeError,
-    NameError,
-    LookupError,
-    NotImplementedError,
-    AssertionError,
-)
+_PACKAGE = __name__.removesuffix("graph.capture.tracing_errors")
+_OURS = tuple(f"{_PACKAGE}{part}." for part in ("graph", "convert", "calibrate", "neurons"))
+_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
+_STANDARD = f"{Path(os.__file__).parent}{os.sep}"
 
 
 class CannotFollow(fx.proxy.TraceError):
@@ -58,16 +46,24 @@ class BatchDecides(CannotFollow):
         self.space: dict | None = None
 
 
-class ExampleDoesNotFit(CannotFollow):
-    """An operation fails on the example images."""
+class ExampleFails(CannotFollow):
+    """An operation fails on the example images.
+
+    Attributes:
+        misfit: because of their size.
+    """
 
     def __init__(self, shape, error: Exception):
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        super().__init__(
-            f"images of shape {tuple(shape)} do not fit ({reason})",
-            "give a batch of images [B, C, H, W] of the size that the network is made for (as "
-            "example_inputs=, or in the loader)",
-        )
+        self.misfit = isinstance(error, AssertionError) or is_about_shapes(error)
+        if self.misfit:
+            super().__init__(
+                f"images of shape {tuple(shape)} do not fit ({reason})",
+                "give a batch of images [B, C, H, W] of the size that the network is made for (as "
+                "example_inputs=, or in the loader)",
+            )
+        else:
+            super().__init__(f"it fails ({reason})", "make the network run on such images first")
 
 
 class NeedsExample(CannotFollow):
@@ -80,8 +76,9 @@ class NeedsExample(CannotFollow):
         )
 
 
-def _is_users(filename: str) -> bool:
-    if filename.startswith((*_OURS, _TORCH)) or filename.startswith("<"):
+def _is_users(frame) -> bool:
+    filename, module = frame.f_code.co_filename, f"{frame.f_globals.get('__name__', '')}."
+    if module.startswith(_OURS) or filename.startswith((_TORCH, "<")):
         return False
     return not filename.startswith(_STANDARD) or "site-packages" in filename
 
@@ -93,15 +90,10 @@ def user_frame() -> tuple[str, int] | None:
     """
     frame = sys._getframe(1)
     while frame is not None:
-        if _is_users(frame.f_code.co_filename):
+        if _is_users(frame):
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return None
-
-
-def module_path(node: fx.Node) -> str:
-    """Dotted path of the module that a node lies in, "" at the root."""
-    return node.meta.get("module_path", "").split("@")[0]
 
 
 def explain(error: Exception, stack: dict, example_given: bool) -> Offence:
@@ -111,10 +103,14 @@ def explain(error: Exception, stack: dict, example_given: bool) -> Offence:
         stack: the tracer's module stack when it failed.
         example_given: the user gave example_inputs, which need not be asked for.
     """
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+    lines = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if _is_users(frame)
+    ]
     path = (next(reversed(stack), "") if stack else "").split("@")[0]
-    place = frames[-1] if frames else None
-    line = linecache.getline(place.filename, place.lineno).strip() if place else ""
+    place = lines[-1] if lines else None
+    line = linecache.getline(*place).strip() if place else ""
     leaf = (
         f"mark the module as a leaf: leaf_modules=[{path!r}]"
         if path
@@ -128,11 +124,11 @@ def explain(error: Exception, stack: dict, example_given: bool) -> Offence:
         remedy = NeedsExample().remedy
     reason = str(error) or type(error).__name__
     where = f"; line: {line}" if line else ""
-    if not isinstance(error, ExampleDoesNotFit):
+    if not getattr(error, "misfit", False):
         remedy = f"{remedy}, or {leaf}"
     return Offence(
         path or "(the model itself)",
         f"cannot be traced: {reason}{where}",
-        (place.filename, place.lineno) if place else None,
+        place,
         remedy,
     )

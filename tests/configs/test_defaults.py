@@ -1,6 +1,7 @@
 """Recipes: found by name, checked by key, type and range, read back as they were written."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -171,7 +172,18 @@ def test_unknown_recipes(name, message, tmp_path, monkeypatch):
     ("content", "message"),
     [
         (b"TRAIN: [", "not valid YAML"),
-        (b"\xff\xfe\x00", "not valid YAML"),
+        (b"\xff\xfe\x00", "no UTF-8 text"),
+        (b"a: &a [x, x]\nb: &b [*a, *a, *a]\nc: &c [*b, *b, *b]\nd: [*c, *c, *c]\n", "more than 8"),
+        (
+            b"a: &a {k: 1}\nb: &b {<<: [*a, *a, *a, *a, *a]}\nc: {<<: [*b, *b, *b, *b]}",
+            "more than 8",
+        ),
+        (b"a: &a [*a]\n", "nested without end"),
+        (b"a: " + b"[" * 10_000, "not valid YAML"),
+        (b"a: " + b"9" * 10_000, "not valid YAML"),
+        (b"a: !!int ''\n", "not valid YAML"),
+        (b"a: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+        (b"# " + b"x" * 10**6, "more than 0.25 MiB"),
         (b"- 1\n", "not KEY: VALUE lines"),
         (b"TRAIN: 3\n", "must hold KEY: VALUE lines"),
         (b"TRANE:\n  LR: 1\n", "unknown key 'TRANE'"),
@@ -197,3 +209,11 @@ def test_every_check_names_a_key_and_refuses_nan():
         assert holds(cfg[group][name]), key
         if isinstance(cfg[group][name], float):
             assert not holds(math.nan), key
+
+
+def test_a_config_that_is_a_pipe_or_device_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "device.yaml").symlink_to("/dev/zero")
+    for name in ("pipe.yaml", "device.yaml"):
+        with pytest.raises(ValueError, match=name):
+            get_config(tmp_path / name)

@@ -7,7 +7,7 @@ from torch import nn
 
 from spikeswap.convert import convert_model, insert_qcfs
 from spikeswap.models import create_model
-from spikeswap.neurons import NEURONS
+from spikeswap.neurons import CUMULATIVE, NEURONS
 
 T = 12
 
@@ -68,7 +68,7 @@ class Chain(nn.Module):
 def once(kind, x):
     """A constant [B, ...] as currents [T, B, ...]: in each step (rate) or in the first one."""
     currents = x.expand(T, *x.shape).clone()
-    if NEURONS[kind].coding == "cumulative":
+    if NEURONS[kind].coding is CUMULATIVE:
         currents[1:] = 0
     return currents
 

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from spikeswap.graph import trace
-from spikeswap.graph.operations import function_name
 from spikeswap.graph.spelling import attributes_to_calls, fused_to_sums, plain_arguments
 
 
@@ -23,7 +22,7 @@ class Body(nn.Module):
 
 
 def names(graph):
-    return [function_name(n) for n in graph.graph.nodes if n.op.startswith("call_f")]
+    return [n.target.__name__ for n in graph.graph.nodes if n.op.startswith("call_f")]
 
 
 @pytest.fixture

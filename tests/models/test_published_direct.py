@@ -45,7 +45,7 @@ def test_another_variant_is_named_in_short(model):
     raw = create_model("sdt", **{**SMALL, "embed_dim": 64}).state_dict()
     with pytest.raises(ValueError, match=r"and \d+ more"):
         direct_state_dict(model, raw)
-    with pytest.raises(ValueError, match="head.weight is a str"):
+    with pytest.raises(ValueError, match="head.weight' is no tensor but a str"):
         direct_state_dict(model, {**model.state_dict(), "head.weight": "x"})
 
 

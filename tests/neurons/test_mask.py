@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spikeswap.neurons import Clock, SeededMask, SpikeMask
-from spikeswap.neurons.mask import bernoulli, check_ratio, check_scaling
+from spikeswap.neurons.mask import SCALINGS, bernoulli, check_ratio
 
 RATIOS = [0.1, 0.3, 0.5, 0.75, 0.9, 0.999]
 
@@ -164,4 +164,4 @@ def test_impossible_ratios_are_refused(ratio):
 
 def test_unknown_scaling_lists_the_known_ones():
     with pytest.raises(ValueError, match="none, inverse"):
-        check_scaling("half")
+        SCALINGS.check("half")

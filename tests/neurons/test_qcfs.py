@@ -1,5 +1,7 @@
 """QCFS against its closed form, and its gradient against the formulas in its docstring."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -112,6 +114,74 @@ def test_threshold_stays_positive_after_a_huge_step(rate):
     assert 0 < site.threshold.item() < 2.0
     assert y.item() == pytest.approx(site.threshold.item())
     assert site.state_dict()["threshold"].item() > 0
+
+
+def sunk(thresholds=(2.0, 4.0)) -> QCFS:
+    """A site whose first threshold an optimiser has pushed below its floor."""
+    site = QCFS(8, torch.tensor(thresholds))
+    site._parameters["threshold"].data[0] = -3.0
+    return site
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_reading_the_threshold_writes_nothing(training):
+    site = sunk().train(training)
+    before, version = site._parameters["threshold"].clone(), site._parameters["threshold"]._version
+    assert site.threshold.tolist() == [pytest.approx(0.05), 4.0]
+    assert site.unit.tolist() == [pytest.approx(0.05 / 8), 0.5]
+    str(site), ClippedReLU(site.threshold), site.state_dict()
+    assert torch.equal(site._parameters["threshold"], before)
+    assert site._parameters["threshold"]._version == version
+    whole = QCFS(8, 2.0)
+    assert whole.threshold is whole._parameters["threshold"]  # for optimisers, `.grad` and the like
+
+
+def test_a_call_in_eval_mode_writes_nothing_and_uses_the_floor():
+    site, x = sunk().eval(), torch.rand(6, 2)
+    before = site._parameters["threshold"].clone()
+    y = site(x)
+    assert torch.equal(y, QCFS(8, torch.tensor([0.05, 4.0]))(x))
+    assert torch.equal(site._parameters["threshold"], before)
+    y.sum().backward()
+    assert threshold_gradient(site)[0] != 0  # the optimiser can lift it again
+
+
+def test_threads_that_evaluate_leave_the_parameter_alone():
+    site, x = sunk().eval(), torch.rand(64, 2)
+    before, expected = site._parameters["threshold"].clone(), site(x)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: (site.threshold.clone(), site(x)), range(200)))
+    assert all(torch.equal(y, expected) and bool((s > 0).all()) for s, y in found)
+    assert torch.equal(site._parameters["threshold"], before)
+
+
+@pytest.mark.parametrize("start", [torch.tensor([0.7]), torch.tensor([0.5, 1.0, 2.0])])
+def test_training_equals_clamping_by_hand_bit_by_bit(start):
+    """Steps so large that thresholds hit their floors, against the formulas written out."""
+    generator = torch.Generator().manual_seed(0)
+    site, s, lowest = QCFS(4, start), start.clone(), start / 40
+    optimizer = torch.optim.SGD(site.parameters(), lr=0.05)
+    below = 0
+    for _ in range(60):
+        x, grad = (torch.randn(16, 3, generator=generator) * 2 for _ in range(2))
+        optimizer.zero_grad()
+        y = site(x)
+        y.backward(grad)
+        optimizer.step()
+
+        below += int((s < lowest).any())
+        s = s.clamp(min=lowest)
+        share = (x / s).clamp(0, 1)
+        level = (share * 4 + 0.5).floor() * (s / 4)
+        inside = grad * ((share > 0) & (share < 1))
+        if len(start) == 1:
+            up, down = ((a.flatten() @ b.flatten()) for a, b in ((grad, level), (inside, share)))
+        else:
+            up, down = (grad * level).sum(0), (inside * share).sum(0)
+        assert torch.equal(y, level)
+        s = s.add(up / s - down, alpha=-0.05)
+        assert torch.equal(site._parameters["threshold"].detach(), s)
+    assert below > 3
 
 
 def test_training_moves_the_threshold_to_the_best_clip():

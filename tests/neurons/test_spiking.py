@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spikeswap.neurons import IF, NEURONS, QCFS, STBIF, Clock, Multi
+from spikeswap.neurons import CUMULATIVE, IF, NEURONS, QCFS, RATE, STBIF, Clock, Multi
 
 
 def run(neuron, x_TB, chunks=None):
@@ -171,7 +171,7 @@ def test_running_and_stream_input_give_the_same_spikes(kind):
     neuron = make(kind, 1.5, 8)
     stream = run(neuron, x)
     running = x.cumsum(0)
-    if neuron.coding == "rate":
+    if neuron.coding is RATE:
         running = running / torch.arange(1, 31).view(-1, 1, 1)
     neuron.running_input = True
     assert torch.equal(run(neuron, running), stream)
@@ -247,6 +247,6 @@ def test_half_a_batch_is_refused():
 
 def test_units_and_codings():
     threshold = torch.tensor([2.0])
-    assert IF(threshold, 16).unit.item() == 2.0 and IF.coding == "rate"
+    assert IF(threshold, 16).unit.item() == 2.0 and IF.coding is RATE
     for cls in (STBIF, Multi):
-        assert cls(threshold, 16).unit.item() == 0.125 and cls.coding == "cumulative"
+        assert cls(threshold, 16).unit.item() == 0.125 and cls.coding is CUMULATIVE

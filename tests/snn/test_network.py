@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from spikeswap.convert import convert_model, insert_qcfs
-from spikeswap.neurons import NEURONS, SpikingNeuron
+from spikeswap.neurons import CUMULATIVE, NEURONS, SpikingNeuron
 
 
 class Net(nn.Module):
@@ -85,7 +85,7 @@ def test_the_images_are_not_changed(snn, images):
 
 
 def test_readout_may_be_chosen_at_the_call(snn, images):
-    if snn.coding == "cumulative":
+    if snn.coding is CUMULATIVE:
         with pytest.raises(ValueError, match="second-half"):
             snn(images, timesteps=4, readout="second-half")
         return

@@ -56,7 +56,7 @@ folder, images, out = sys.argv[1:]
 snn = spikeswap.load(folder)
 with snn.record() as spikes:
     readout = snn(torch.load(images), timesteps=9, first_index=5, chunk=4)
-torch.save({"readout": readout, "spikes": dict(spikes), "info": snn.info,
+torch.save({"readout": readout, "spikes": dict(spikes), "info": dict(snn.info),
             "report": str(snn.report)}, out)
 """
 

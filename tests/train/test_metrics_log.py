@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from spikeswap.train import MetricsLog, read_metrics
@@ -35,6 +37,25 @@ def test_a_half_written_last_line_is_left_out_and_a_broken_one_before_it_is_name
     path.write_text("nonsense\n" + path.read_text())
     with pytest.raises(ValueError, match="line 1 of"):
         read_metrics(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "3", '{"epoch": "x", "split": "train"}', '{"epoch": 1, "split": 3}', "[" * 10**6]
+    + ['{"epoch": 1, "split": "train", "top1": "high"}', "9" * 10**4, "\xff"],
+)
+def test_lines_of_wrong_types_are_named(tmp_path, text):
+    path = tmp_path / "metrics.jsonl"
+    MetricsLog(path).append(line(1))
+    path.write_bytes(text.encode("latin-1") + b"\n" + path.read_bytes())
+    with pytest.raises(ValueError, match=r"line 1 of .*metrics|no UTF-8 text"):
+        read_metrics(path)
+
+
+def test_a_pipe_is_no_log(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match="is a pipe or a device"):
+        read_metrics(tmp_path / "metrics.jsonl")
 
 
 def test_tensorboard_files_lie_beside_it(tmp_path):

@@ -7,8 +7,6 @@ from spikeswap.train import (
     claim_run_folder,
     find_conversion,
     find_run,
-    new_files,
-    new_folder,
     point_latest,
     runs_of,
 )
@@ -63,34 +61,3 @@ def test_the_newest_conversion_is_found(tmp_path):
     assert find_conversion(tmp_path, "zz").name == "zz"
     with pytest.raises(ValueError, match="it has zz, aa"):
         find_conversion(tmp_path, "bb")
-
-
-def test_a_folder_is_whole_or_not_there(tmp_path):
-    target = tmp_path / "snn" / "tag"
-    with pytest.raises(RuntimeError), new_folder(target) as folder:
-        (folder / "half").write_text("x")
-        raise RuntimeError
-    assert os.listdir(tmp_path) == []
-    for text in ("one", "two"):
-        with new_folder(target) as folder:
-            (folder / "file").write_text(text)
-    with pytest.raises(OSError, match="cannot write .*tag: disk"), new_folder(target):
-        raise OSError("disk")
-    assert (target / "file").read_text() == "two"
-    assert os.listdir(tmp_path / "snn") == ["tag"]
-
-
-def test_new_files_arrive_together_or_not_at_all(tmp_path):
-    (tmp_path / "kept").write_text("kept")
-    (tmp_path / "eval.json").write_text("old")
-    with pytest.raises(OSError, match="cannot write"), new_files(tmp_path) as folder:
-        (folder / "eval.json").write_text("new")
-        raise OSError("disk")
-    assert (tmp_path / "eval.json").read_text() == "old"
-    with new_files(tmp_path) as folder:
-        (folder / "figures").mkdir()
-        (folder / "figures" / "a.png").write_text("a")
-        (folder / "eval.json").write_text("new")
-    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
-    assert names == ["eval.json", "figures", "figures/a.png", "kept"]
-    assert (tmp_path / "eval.json").read_text() == "new"

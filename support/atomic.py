@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,29 +29,40 @@ class CannotWriteError(OSError):
         return self.strerror
 
 
-def write_file(path: Path, content: bytes | memoryview | str) -> None:
-    """Write a file under a temporary name beside it, flush it to disk, then rename.
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; flushed and renamed when the block ends well.
 
     Its folder is made if needed. If anything fails (disk full, no permission) an older file of
     that name stays as it was.
 
     Raises:
-        CannotWriteError: the file could not be written.
+        CannotWriteError: something in the block or the rename met an OSError.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    data = content.encode() if isinstance(content, str) else content
+    temporary = beside(path, "tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise CannotWriteError(path, error) from error
+        if isinstance(error, OSError):
+            raise CannotWriteError(path, error) from error
+        raise
+
+
+def write_file(path: Path, content: bytes | bytearray | memoryview | str) -> None:
+    """Write a file whole or not at all; text as UTF-8.
+
+    Raises:
+        CannotWriteError: the file could not be written; an older one is as it was.
+    """
+    with new_file(path) as temporary, open(temporary, "xb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
@@ -63,7 +75,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         CannotWriteError: something in the block or the rename met an OSError.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = beside(path, "tmp")
     made = [parent for parent in path.parents if not parent.exists()]
     try:
         temporary.mkdir(parents=True)
@@ -89,7 +101,7 @@ def new_files(folder: Path) -> Iterator[Path]:
         CannotWriteError: something met an OSError.
     """
     folder = Path(folder)
-    filled = folder / f".new-{os.getpid()}"
+    filled = beside(folder / "files", "new")
     try:
         with new_folder(filled) as temporary:
             yield temporary
@@ -104,7 +116,7 @@ def new_files(folder: Path) -> Iterator[Path]:
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    old = beside(path, "old")
     if path.exists():
         os.rename(path, old)
     try:
@@ -114,3 +126,8 @@ def _replace_folder(new: Path, path: Path) -> None:
             os.rename(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def beside(path: Path, what: str) -> Path:
+    """A hidden name beside `path` that no other process chooses."""
+    return path.with_name(f".{path.name[:100]}.{what}-{secrets.token_hex(8)}")

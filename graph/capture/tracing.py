@@ -1,0 +1,157 @@
+"""`trace`: the attempts with one example after another, and the graph that comes of them."""
+
+import copy
+import itertools
+import logging
+import threading
+
+import torch
+from torch import fx, nn
+
+from ...support.messages import near_names
+from ..copying import about, copy_model, unwrap
+from ..errors import FAILURES, UnconvertibleError
+from ..example_images import guess_example, like_weights, usual_images
+from ..image_size import check_image_size
+from ..offences import others_refused
+from ..surgery import free_name, rename
+from .tracer import ShapeTracer
+from .tracing_errors import NeedsExample, explain
+
+log = logging.getLogger(__name__)
+
+_ONE_AT_A_TIME = threading.RLock()  # fx, too, patches nn.Module while it traces
+
+
+def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphModule:
+    """Trace a copy of `model` in eval mode; the caller's model is left as it was.
+
+    Returns a GraphModule whose modules keep the paths that they have in `model` (but for names that
+    cannot stand in Python source). Its `meta` holds `example` (image batch or None),
+    `fixed_image_size` and `training` (the caller's mode).
+
+    Raises:
+        UnconvertibleError: tracing failed; names the line of the module and what to do.
+    """
+    model = unwrap(model)
+    training = model.training
+    leaf_modules = _leaves(model, leaf_modules)
+    model = copy_model(model).eval()
+    given = _given_example(model, example_inputs)
+    guessed = guess_example(model) if given is None else given
+    with _ONE_AT_A_TIME:
+        tracer = _first_that_traces(model, leaf_modules, guessed, given is not None)
+    example = tracer.images
+    fallback = example is not None and example is not guessed
+    graph = _without_questions(tracer)
+    paths = _valid_names(model, graph)
+    module = fx.GraphModule(model, graph, type(model).__name__)
+    if fallback and tracer.fixed_image_size:
+        module.meta["image_shape"] = tuple(example.shape[1:])
+    module.meta.update(
+        example=None if fallback else example,
+        traced_with=None if example is None else tuple(example.shape),
+        fixed_image_size=tracer.fixed_image_size,
+        training=training,
+        leaves=frozenset(paths.get(name, name) for name in tracer.user_leaves),
+    )
+    module.meta["about"] = about(model)
+    if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
+        module.meta["fixed_image_size"] = True
+    vars(tracer).clear()  # a library may keep proxies, and with them all that the tracer knows
+    log.info("traced %s: %d nodes", type(model).__name__, len(graph.nodes))
+    return module
+
+
+def _leaves(model: nn.Module, leaf_modules) -> list:
+    """The user's leaf modules as types and names, or ValueError for a name that is none."""
+    if isinstance(leaf_modules, (str, type, nn.Module)):
+        raise ValueError(f"leaf_modules {leaf_modules!r} must be a list of types, modules or names")
+    names = dict(model.named_modules())
+    for leaf in leaf_modules:
+        if isinstance(leaf, str) and leaf not in names:
+            raise ValueError(
+                f"leaf module {leaf!r} is no module of the network; {near_names(leaf, list(names)[1:])}"
+            )
+    instances = [name for name, m in names.items() if any(m is leaf for leaf in leaf_modules)]
+    return [leaf for leaf in leaf_modules if not isinstance(leaf, nn.Module)] + instances
+
+
+def _given_example(model: nn.Module, example_inputs) -> torch.Tensor | None:
+    if isinstance(example_inputs, (tuple, list)) and example_inputs:
+        example_inputs = example_inputs[0]
+    if example_inputs is None:
+        return None
+    if not isinstance(example_inputs, torch.Tensor):
+        raise ValueError(
+            f"example_inputs is a {type(example_inputs).__name__}; give one batch of "
+            "images as a tensor [B, C, H, W]"
+        )
+    if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
+        check_image_size(example_inputs, model.meta.get("image_shape") or example_inputs.shape[1:])
+    return like_weights(model, example_inputs[:2].detach())
+
+
+def _first_that_traces(model: nn.Module, leaf_modules, guessed, given: bool) -> ShapeTracer:
+    """The tracer of the first example that works; otherwise the first failure that tells something."""
+    failure = None
+    examples = [] if guessed is None else [guessed]
+    for example in examples if given else itertools.chain(examples, [None], usual_images(model)):
+        tracer, error = _attempt(model, leaf_modules, example)
+        if error is None:
+            return tracer
+        if failure is None or isinstance(failure[1], NeedsExample):
+            where = explain(error, tracer.module_stack, given)
+            others = others_refused(model, tracer.seen, tracer.user_leaves)
+            failure = UnconvertibleError([where, *others]), error
+        if example is not None and example is not guessed and not getattr(error, "misfit", False):
+            break  # which another size does not change
+    raise failure[0] from failure[1]
+
+
+def _attempt(model: nn.Module, leaf_modules, example) -> tuple[ShapeTracer, Exception | None]:
+    """(tracer, None), or with its failure; a file that calls int() of a batch size is traced again."""
+    int_spaces: list[dict] = []
+    while True:
+        tracer = ShapeTracer(leaf_modules, example, int_spaces)
+        try:
+            with torch.no_grad():
+                tracer.trace(model)
+            return tracer, None
+        except UnconvertibleError:
+            raise
+        except FAILURES as error:
+            space = getattr(error, "space", None)
+            if space is None or any(space is known for known in int_spaces):
+                return tracer, error
+            int_spaces.append(space)
+
+
+def _without_questions(tracer: ShapeTracer) -> fx.Graph:
+    """A copy of the traced graph without what only control flow asked: x.is_cuda, x.shape[0] == 1."""
+    for node in reversed(tracer.graph.nodes):
+        asked = tracer.example is not None and tracer.example.is_plain(node)
+        if asked and not node.users and node.op in ("call_function", "call_method"):
+            tracer.graph.erase_node(node)
+    return copy.deepcopy(tracer.graph)
+
+
+def _valid_names(model: nn.Module, graph: fx.Graph) -> dict[str, str]:
+    """Names that can stand in Python source, for modules and tensors of the copy; {old path: new}."""
+    bare = {True: fx.GraphModule(nn.Module(), fx.Graph()), False: nn.Module()}
+    names: dict[tuple[nn.Module, str], str] = {}
+    paths: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.op not in ("call_module", "get_attr"):
+            continue
+        owner, used = model, []
+        for part in node.target.split("."):
+            if (owner, part) not in names:
+                valid = free_name(bare[owner is model], part)
+                names[owner, part] = part if valid == part else free_name(owner, valid)
+                if valid != part:
+                    rename(owner, part, names[owner, part])
+            used.append(names[owner, part])
+            owner = getattr(owner, used[-1])
+        paths[node.target] = node.target = ".".join(used)
+    return paths

@@ -1,0 +1,47 @@
+"""The table of operations: what each one is, keeps, moves and costs. Everybody asks it."""
+
+from .batch import BATCH_FIRST, Call, Mixes
+from .facts import Channels, Cost, Kind, Operation, Spikes, View
+from .rows import SMOOTH_REMEDY, UNKNOWN_REMEDY
+from .table import (
+    ATEN,
+    BATCH_NORMS,
+    TABLE,
+    UNKNOWN,
+    WEIGHT_LAYERS,
+    function_spelling,
+    module_arguments,
+    module_of,
+    module_operation,
+    operation_of,
+    relu_bound,
+    spelled,
+    spelling,
+)
+
+__all__ = [
+    "ATEN",
+    "BATCH_FIRST",
+    "BATCH_NORMS",
+    "SMOOTH_REMEDY",
+    "TABLE",
+    "UNKNOWN",
+    "UNKNOWN_REMEDY",
+    "WEIGHT_LAYERS",
+    "Call",
+    "Channels",
+    "Cost",
+    "Kind",
+    "Mixes",
+    "Operation",
+    "Spikes",
+    "View",
+    "function_spelling",
+    "module_arguments",
+    "module_of",
+    "module_operation",
+    "operation_of",
+    "relu_bound",
+    "spelled",
+    "spelling",
+]

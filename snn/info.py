@@ -1,0 +1,173 @@
+"""How a spiking network was made: the columns of `info` in conversion.json, each with its type."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import get_args, get_origin
+
+from ..neurons import NEURONS
+from ..neurons.mask import check_ratio
+from ..support.choices import ATTENTIONS, SCALINGS
+
+_LAYER = {"name", "ann", "error", "clipping", "quantisation", "unevenness"}
+
+
+class _Columns(Mapping):
+    """A dataclass of plain values that is checked when made and reads like a dictionary, too.
+
+    Fields with a default are optional: the dictionary has them only if they are set.
+    """
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not _fits(value, field.type):
+                kind = getattr(field.type, "__name__", field.type)
+                raise ValueError(f"{field.name} is {value!r}, but must be of type {kind}")
+
+    @classmethod
+    def from_dict(cls, content):
+        """Read what `as_dict` gave.
+
+        Raises:
+            ValueError: no dictionary, a missing or unknown key, or an impossible value.
+        """
+        if not isinstance(content, dict):
+            raise ValueError(f"{content!r} is no dictionary of {', '.join(cls.columns())}")
+        missing = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
+        missing = [name for name in missing if name not in content]
+        unknown = [name for name in content if name not in cls.columns()]
+        if missing or unknown:
+            what = f"{missing[0]!r} is missing" if missing else f"{unknown[0]!r} is unknown"
+            raise ValueError(f"{what}; known: {', '.join(cls.columns())}")
+        return cls(**content)
+
+    @classmethod
+    def columns(cls) -> list[str]:
+        return [field.name for field in dataclasses.fields(cls)]
+
+    def as_dict(self) -> dict:
+        """Plain values, as JSON has them."""
+        values = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None or field.default is dataclasses.MISSING:
+                values[field.name] = value.as_dict() if isinstance(value, _Columns) else value
+        return values
+
+    def __getitem__(self, name: str):
+        return self.as_dict()[name]
+
+    def __setitem__(self, name: str, value) -> None:
+        if name not in self.columns():
+            raise KeyError(name)
+        setattr(self, name, value)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.as_dict())
+
+    def __len__(self) -> int:
+        return len(self.as_dict())
+
+
+def _fits(value, kind) -> bool:
+    """Whether a plain value is of a type such as `int | None`, `list[str]` or `dict[str, float]`."""
+    parts = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(_fits(value, part) for part in parts)
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(
+            _fits(key, parts[0]) and _fits(item, parts[1]) for key, item in value.items()
+        )
+    return isinstance(value, (int, float) if kind is float else kind) and not isinstance(
+        value, bool
+    )
+
+
+@dataclasses.dataclass(eq=False)
+class Fitted(_Columns):
+    """What a calibration fitted.
+
+    Attributes:
+        method: as `calibrate` of `convert_model`.
+        images: how many it saw.
+        steps: T that the step-wise bias is for; None without one.
+        bias_images: images that were simulated for the bias.
+        bias_sites: names of the sites that have one.
+        threshold_parameters, bias_parameters: how many values there are.
+    """
+
+    method: str
+    images: int
+    steps: int | None
+    bias_images: int
+    bias_sites: list[str]
+    threshold_parameters: int
+    bias_parameters: int
+
+
+@dataclasses.dataclass(eq=False)
+class ConversionInfo(_Columns):
+    """How a spiking network was made.
+
+    Attributes:
+        neuron, attention, readout, mask_scaling, seed: as given to `convert_model`.
+        mask: ratio of the spikes that masks drop, [0, 1).
+        mask_sites: names of the masked sites.
+        trained_mask: the ratio that the network was trained with.
+        levels: L, the largest of all sites.
+        spike_values: every number of spikes that one step may send, in units.
+        timesteps: T by default; None if it must be given.
+        calibration, calibration_text: what was fitted to data, also in words.
+        layer_errors: rows of `convert.layer_errors`.
+        logit_errors, convergence: {T: relative error of the logits}, also in words.
+    """
+
+    neuron: str
+    attention: str
+    readout: str
+    mask: float
+    mask_scaling: str
+    mask_sites: list[str]
+    trained_mask: float
+    seed: int
+    levels: int
+    spike_values: list[int]
+    timesteps: int | None
+    calibration: Fitted | None = None
+    calibration_text: str | None = None
+    layer_errors: list[dict[str, float | str]] | None = None
+    logit_errors: dict[str, float | str] | None = None
+    convergence: str | None = None
+
+    def __post_init__(self):
+        if isinstance(self.calibration, dict):
+            self.calibration = Fitted.from_dict(self.calibration)
+        super().__post_init__()
+        check_choices(self.neuron, self.attention, self.readout, self.mask_scaling)
+        check_ratio(self.mask)
+        check_ratio(self.trained_mask)
+        fitted = self.calibration.steps if self.calibration else None
+        for name, number in (
+            ("levels", self.levels),
+            ("timesteps", self.timesteps),
+            ("steps of the calibration", fitted),
+        ):
+            if number is not None and number < 1:
+                raise ValueError(f"{name} is {number}, but must be at least 1")
+        if any(row.keys() != _LAYER for row in self.layer_errors or ()):
+            raise ValueError(f"a row of layer_errors does not hold {', '.join(sorted(_LAYER))}")
+
+
+def check_choices(neuron: str, attention: str, readout: str, mask_scaling: str) -> None:
+    """ValueError for a name that is unknown, or that does not go with the neuron's coding."""
+    coding = NEURONS[NEURONS.check(neuron)].coding
+    if ATTENTIONS.check(attention) not in coding.attentions:
+        raise ValueError(
+            f"attention {attention!r} is for neuron 'if'; neuron {neuron!r} is read by "
+            "running sums: use attention='accumulated'"
+        )
+    coding.check_readout(readout)
+    SCALINGS.check(mask_scaling)

@@ -56,7 +56,6 @@ class OperationCounter(TorchDispatchMode):
         self._run = 0
         self._silent = 0
         self._entered = False
-        self._counted = False  # something, since this was last set
         self._path: list[tuple[str, bool]] = []
         self._names: dict = {}
         self._weights: dict[int, int] = {}
@@ -206,18 +205,15 @@ class OperationCounter(TorchDispatchMode):
             share = tag.copies if constant else 1
             path = self._path[-1][0] if self._path else ""
             if name in CONTRACTIONS:
-                self._counted = True
                 for c in CONTRACTIONS[name](args, kwargs, outs[0]):
                     tags = [self._tag(side.argument) for side in (c.left, c.right)]
                     self._book.contract(name, path, c, tags, share, constant)
             elif name in OTHER and (tag is None or tag.kind is not Kind.WEIGHT):
-                self._counted = True
                 in_linear = name == "add" and bool(self._path) and self._path[-1][1]
                 kind = "bias" if in_linear else None
                 self._book.other(name, path, args, outs[0], share, kind)
             elif not self._names[func][1] and inputs and _holds_numbers(outs[0]):
-                self._counted = True
-                self.ledger.uncounted[name] += 1
+                self._book.unknown(name)
             if constant:
                 self._seen.add(tag.key)
         for position, x in enumerate(outs):

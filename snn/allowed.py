@@ -8,7 +8,7 @@ from torch import nn
 from ..neurons import NEURONS
 from ..ops import UNKNOWN, Kind, function_spelling, spelled
 from ..ops.modules import MODULES
-from .strict_json import shown
+from ..support.messages import shown
 
 READABLE = {"shape", "ndim", "dtype", "device", "T", "mT", "values", "indices", "is_cuda"}
 PYTHON_HOMES = ("_operator", "builtins", "math")  # their functions take Python's own values
@@ -21,18 +21,26 @@ _FUNCTION_HOMES = (
     "torchvision.ops",
     "spikeswap.graph.parts",
 )
-# Where the classes lie that the table of operations knows, and timm's norms.
-_CLASS_HOMES = {kind.__module__ for _, kinds in MODULES for kind in kinds} | {"timm.layers.norm"}
+# Where the classes lie that the table of operations converts, and timm's norms. (The refused ones make
+# as many layers as they are told to.)
+_CLASS_HOMES = {"timm.layers.norm"} | {
+    kind.__module__
+    for row, kinds in MODULES
+    for kind in kinds
+    if spelled(row.split()[0]).operation.kind is not Kind.REFUSED
+}
 
 
 def known_operation(name: str) -> bool:
     """Whether a conversion may call a function or a method of this name."""
     row = spelled(name).operation
+    if name.startswith("__"):
+        return False
     return row is not UNKNOWN and row.kind is not Kind.REFUSED and not spelled(name).in_place
 
 
 def _function(home: str, name: str):
-    if home == "builtins":
+    if home == "builtins" and not name.startswith("_"):
         known = function_spelling(getattr(builtins, name, None)).operation.kind is Kind.SIZE
     else:
         known = known_operation(name)

@@ -14,8 +14,8 @@ from ..ops import spelled
 from .allowed import PYTHON_HOMES, READABLE, find_class, find_function, known_operation
 from .fields import (
     COUNT,
+    COUNT_OR_NULL,
     LARGEST,
-    LARGEST_COUNT,
     LARGEST_IMAGE,
     NAME,
     OBJECT,
@@ -80,7 +80,7 @@ _CONSTANTS = {  # tags of arguments that hold no other argument
     "float": text("-?inf"),
     "ellipsis": lambda value: value is True,
     "dtype": lambda value: type(value) is str and value in DTYPES,
-    "device": text(r"(cpu|cuda|mps|xpu)(:\d{1,3})?"),
+    "device": text(r"(cpu|cuda|mps|xpu)(:[0-9]{1,3})?"),
 }
 
 
@@ -93,11 +93,8 @@ def check(description: dict, leaves=()) -> None:
     check_fields("the file", description, _FILE)
     check_fields("checksums", description.get("checksums", {}), _CHECKSUMS)
     info, modules = description["info"], description["modules"]
-    levels = info.get("levels")
-    need(
-        type(levels) is not int or levels <= LARGEST_COUNT, "levels of {} are more than any", levels
-    )
     ConversionInfo.from_dict(info)
+    check_fields("info", info, {"levels": COUNT, "timesteps": COUNT_OR_NULL}, others=True)
     for path, written in modules.items():
         _check_path("modules", path)
         if path not in leaves:
@@ -192,7 +189,8 @@ def _check_numbers(where: str, name: str, values: list) -> None:
     kinds = (int, float) if spelled(name).operation.name in ("arange", "interpolate") else (int,)
     numbers = [value for value in values if type(value) in kinds]
     need(sizes_fit(numbers), f"{where} asks for more than {LARGEST} values: {{}}", numbers)
-    small = "pow" not in name or all(abs(number) <= LARGEST_POWER for number in numbers)
+    grows = "pow" in name or "shift" in name
+    small = not grows or all(abs(number) <= LARGEST_POWER for number in numbers)
     need(small, f"{where} has a power above {LARGEST_POWER}: {{}}", numbers)
 
 

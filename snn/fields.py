@@ -3,9 +3,14 @@
 import keyword
 import math
 import re
+import types
+import typing
 import unicodedata
 
-from .strict_json import DEEPEST, need
+import torch
+
+from ..support.files import MOST_LEVELS
+from .strict_json import need
 
 LARGEST = 2**31  # what sizes may multiply to: elements that 32 bits can number
 LARGEST_IMAGE = 2**28  # values
@@ -33,7 +38,7 @@ def list_of(fits):
 
 
 def text(pattern: str):
-    return lambda value: type(value) is str and bool(re.fullmatch(pattern, value, re.ASCII))
+    return lambda value: type(value) is str and bool(re.fullmatch(pattern, value))
 
 
 def tagged(tag: str, inner: type):
@@ -55,7 +60,7 @@ def is_path(value) -> bool:
         return False
     parts = value.split(".")
     private = any(part.startswith("__") or keyword.iskeyword(part) for part in parts)
-    return len(parts) <= DEEPEST and not private
+    return len(parts) <= MOST_LEVELS and not private
 
 
 def sizes_fit(numbers, largest: int = LARGEST) -> bool:
@@ -66,6 +71,30 @@ def sizes_fit(numbers, largest: int = LARGEST) -> bool:
 def is_image(value) -> bool:
     sizes = list_of(between(1, LARGEST))(value)
     return sizes and len(value) > 0 and sizes_fit(value, LARGEST_IMAGE)
+
+
+def fits(value, hint) -> bool:
+    """Whether a value is of an annotated type, such as `int | None`, `dict[str, float]`, `Tensor`."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if hint is typing.Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is typing.Literal:
+        return value in parts
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            fits(key, parts[0]) and fits(item, parts[1]) for key, item in value.items()
+        )
+    if origin in (list, tuple) or hint is torch.Size:
+        kinds = [part for part in parts or (int,) if part is not ...]
+        return isinstance(value, list if origin is list else (list, tuple)) and all(
+            any(fits(item, one) for one in kinds) for item in value
+        )
+    if hint is bool:
+        return isinstance(value, int) and value in (0, 1)
+    kinds = (int, float) if hint is float else hint
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 # -- kinds in words -------------------------------------------------------------------------------
@@ -79,10 +108,8 @@ TEXT = (kind(str), "a text")
 WHOLE = (kind(int), "a whole number")
 OBJECT = (kind(dict), "an object")
 YES_OR_NO = (kind(bool), "true or false")
-RATIO = (lambda v: kind(int, float)(v) and 0 <= v < 1, "a number in [0, 1)")
 COUNT = (between(1, LARGEST_COUNT), f"a whole number from 1 to {LARGEST_COUNT}")
 COUNT_OR_NULL = (optional(COUNT[0]), f"null or {COUNT[1]}")
-NAMES = (list_of(kind(str)), "a list of names")
 NAME = (is_name, "a plain identifier")
 SIZES = (list_of(between(0, LARGEST)), "a list of sizes")
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_bytes
 from torch import fx, nn
 
-from ..support.atomic import new_file, write_file
+from ..support.atomic import write_file
 from .network import SpikingNetwork
 from .restoring import build
 from .storing import plain, write_modules, write_node
@@ -51,11 +52,7 @@ def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False
     }
     folder.mkdir(parents=True, exist_ok=True)
     description = json.loads(json.dumps(description))
-    with new_file(folder / TENSORS) as temporary:
-        try:
-            save_file(tensors, temporary)
-        except SafetensorError as error:  # disk full
-            raise OSError(error) from error
+    write_file(folder / TENSORS, as_bytes(tensors))
     description["checksums"] = {
         TENSORS: _file_checksum(folder / TENSORS),
         DESCRIPTION: _content_checksum(description),

@@ -10,6 +10,7 @@ second and third step. As neurons aim at the true activations, neither rounding 
 import contextlib
 import logging
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, fx
@@ -18,9 +19,8 @@ from ..graph import Domain, Offence, UnconvertibleError
 from ..graph.copying import copy_model
 from ..graph.domains import VARYING
 from ..graph.errors import FAILURES
-from ..graph.example_images import like_weights
+from ..graph.example_images import like_weights, possible_shapes
 from ..graph.nodes import place_of, words_of
-from ..graph.number_check import usual_shapes
 from ..graph.surgery import calls
 from ..neurons import QCFS, ClippedReLU, Clock, Coding, SpikingNeuron
 from ..snn import SpikingNetwork
@@ -71,19 +71,19 @@ def check_conversion(network: SpikingNetwork, before: fx.GraphModule) -> None:
     log.info("conversion checked: within %.1e of the %s at every site", worst, reference.name)
 
 
-def _trials(gm: fx.GraphModule) -> tuple[list[Tensor], bool]:
+def _trials(gm: fx.GraphModule) -> tuple[Iterable[Tensor], bool]:
     """Batches of different images, the example or noise, and whether their size is a guess."""
     example = gm.meta["example"]
     if example is not None and len(example) > 1 and not torch.equal(example[0], example[1]):
         return [example], False
     known = example.shape[1:] if example is not None else gm.meta.get("image_shape")
-    shapes = [(2, *known)] if known else usual_shapes(gm)
+    shapes = [(2, *known)] if known else possible_shapes(gm)
     random = torch.Generator().manual_seed(0)
-    noise = [torch.randn(shape, generator=random) for shape in shapes]
-    return [like_weights(gm, images) for images in noise], not known
+    noise = (torch.randn(shape, generator=random) for shape in shapes)
+    return (like_weights(gm, images) for images in noise), not known
 
 
-def _first_that_fits(reference: Reference, wanted: set, trials: list[Tensor], guessed: bool):
+def _first_that_fits(reference: Reference, wanted: set, trials: Iterable[Tensor], guessed: bool):
     """The first batch that gives numbers, with the values of these nodes and of the output.
 
     If the size is a guess, an image alone must give the same as in the batch.

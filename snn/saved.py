@@ -10,10 +10,11 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_bytes
 from torch import nn
 
-from ..support.atomic import new_file, write_file
+from ..support.atomic import write_file
 from ..support.files import open_file
 from ..support.messages import reason, shown
 from .description import DESCRIPTION, TENSORS, check
@@ -59,11 +60,7 @@ def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False
     except ValueError as error:
         raise ValueError(f"the network cannot be stored: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
-    with new_file(folder / TENSORS) as temporary:
-        try:
-            save_file(tensors, temporary)
-        except SafetensorError as error:  # disk full
-            raise OSError(error) from error
+    write_file(folder / TENSORS, as_bytes(tensors))
     description["checksums"] = {
         TENSORS: _file_checksum(folder / TENSORS),
         DESCRIPTION: _content_checksum(description),

@@ -67,6 +67,8 @@ class Value(fx.Proxy):
                 return value.ndim  # of whatever size and number the images are
             if not hasattr(torch.Tensor, name) and name not in vars(value):
                 raise AttributeError(f"'Tensor' object has no attribute {name!r}")
+        if isinstance(value, torch.device | torch.dtype):
+            return getattr(value, name)  # torch.autocast(x.device.type) takes no proxy
         if isinstance(value, tuple):
             if name in getattr(value, "__match_args__", ()):
                 return self[value.__match_args__.index(name)]  # a named tuple

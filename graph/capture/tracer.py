@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 from ...neurons import QCFS, ClippedReLU, SpikeMask
 from ..errors import FAILURES
 from ..sizes import depends_on_image, only_from_sizes
-from ..surgery import add_module
+from ..surgery import add_module, attribute
 from .examples import NEEDS_VALUES, Example, quiet
 from .patching import patched
 from .proxies import Value
@@ -35,6 +35,11 @@ LEAF_NAMES = {
     "GroupNorm1",
 }
 LEAF_TYPES: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
+
+
+def _is_proxy(value) -> bool:
+    """Whatever isinstance() says while a trace is on."""
+    return issubclass(type(value), fx.Proxy)
 
 
 class ShapeTracer(fx.Tracer):
@@ -56,21 +61,41 @@ class ShapeTracer(fx.Tracer):
         self.images, self.int_spaces = example, int_spaces
         self.example: Example | None = None
         self.fixed_image_size = False
-        self._adopted: list[str] = []
         self._variants: dict[tuple[bool, bool], Example] = {}
-        self._thread = threading.get_ident()
+        self._thread: int | None = None  # the one that traces
         self._computing_example = False
 
     def trace(self, root, concrete_args=None):
         if self.images is not None:
             self.example = Example(self.images, root)
+        self._thread = threading.get_ident()
         try:
-            return super().trace(root, concrete_args)
-        except BaseException:
-            for path in self._adopted:
-                parent, _, name = path.rpartition(".")
-                delattr(root.get_submodule(parent), name)
-            raise
+            super().trace(root, concrete_args)
+            self._drop_questions()
+            self._check_state()
+            return self.graph
+        finally:
+            self._thread = None
+
+    def _drop_questions(self) -> None:
+        """Erase what control flow alone has asked: x.is_cuda, x.shape[0] == 1."""
+        for node in reversed(self.graph.nodes):
+            asked = self.example is not None and self.example.is_plain(node)
+            if not node.users and (node.op == "get_attr" or asked and node.op.startswith("call_")):
+                self.graph.erase_node(node)
+
+    def _check_state(self) -> None:
+        for node in self.graph.nodes:
+            if node.op == "get_attr" and _is_proxy(attribute(self.root, node.target)):
+                raise CannotFollow(
+                    f"{node.target} is set after it was read, for the next call",
+                    "make the network a pure function of the image",
+                )
+
+    def forget(self) -> None:
+        """Let go of the model: libraries keep proxies, and a trace of fx's own our wrappers."""
+        vars(self).clear()
+        self.__init__()
 
     def create_args_for_root(self, root_fn, is_module, concrete_args=None):
         """One input for each argument of forward that must be given, the images first of all."""
@@ -91,7 +116,7 @@ class ShapeTracer(fx.Tracer):
 
     @property
     def _aside(self) -> bool:
-        """Nothing is traced: another thread runs a module, or an example is computed."""
+        """This is no part of the trace: an example is computed, or another thread runs a module."""
         return self._computing_example or threading.get_ident() != self._thread
 
     def call_module(self, m, forward, args, kwargs):
@@ -102,7 +127,9 @@ class ShapeTracer(fx.Tracer):
         )
 
     def getattr(self, attr, attr_val, parameter_proxy_cache):
-        return attr_val if self._aside else super().getattr(attr, attr_val, parameter_proxy_cache)
+        if self._aside or _is_proxy(attr_val):  # a buffer that forward has set
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def path_of_module(self, mod: nn.Module) -> str:
         """Where a module lies in the root; one that is made or kept outside of it is taken in.
@@ -112,8 +139,8 @@ class ShapeTracer(fx.Tracer):
         if mod not in self.submodule_paths:
             caller = next(reversed(self.module_stack), "").split("@")[0]
             name = type(mod).__name__.lower()
-            self._adopted.append(add_module(self.root, f"{caller}.{name}".lstrip("."), mod))
-            for name, member in mod.named_modules(prefix=self._adopted[-1]):
+            path = add_module(self.root, f"{caller}.{name}".lstrip("."), mod)
+            for name, member in mod.named_modules(prefix=path):
                 self.submodule_paths.setdefault(member, name)
         return self.submodule_paths[mod]
 
@@ -136,7 +163,7 @@ class ShapeTracer(fx.Tracer):
 
     def create_arg(self, a):
         """Proxies first: they pass for tensors."""
-        return a.node if issubclass(type(a), fx.Proxy) else super().create_arg(a)
+        return a.node if _is_proxy(a) else super().create_arg(a)
 
     def create_node(self, kind, target, args, kwargs, name=None, type_expr=None):
         node = super().create_node(kind, target, args, kwargs, name, type_expr)

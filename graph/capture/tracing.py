@@ -34,31 +34,29 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
         UnconvertibleError: tracing failed; names the line of the module and what to do.
     """
     model = unwrap(model)
-    training = model.training
     leaf_modules = _leaves(model, leaf_modules)
-    model = copy_model(model).eval()
     given = _given_example(model, example_inputs)
     guessed = guess_example(model) if given is None else given
     with _ONE_AT_A_TIME:
         tracer = _first_that_traces(model, leaf_modules, guessed, given is not None)
-    example = tracer.images
+    copied, example = tracer.root, tracer.images
     fallback = example is not None and example is not guessed
-    graph = _without_questions(tracer)
-    paths = _valid_names(model, graph)
-    module = fx.GraphModule(model, graph, type(model).__name__)
+    graph = copy.deepcopy(tracer.graph)
+    paths = _valid_names(copied, graph)
+    module = fx.GraphModule(copied, graph, type(model).__name__)
     if fallback and tracer.fixed_image_size:
         module.meta["image_shape"] = tuple(example.shape[1:])
     module.meta.update(
         example=None if fallback else example,
         traced_with=None if example is None else tuple(example.shape),
         fixed_image_size=tracer.fixed_image_size,
-        training=training,
+        training=model.training,
         leaves=frozenset(paths.get(name, name) for name in tracer.user_leaves),
     )
     module.meta["about"] = about(model)
     if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
         module.meta["fixed_image_size"] = True
-    vars(tracer).clear()  # a library may keep proxies, and with them all that the tracer knows
+    tracer.forget()
     log.info("traced %s: %d nodes", type(model).__name__, len(graph.nodes))
     return module
 
@@ -116,7 +114,7 @@ def _attempt(model: nn.Module, leaf_modules, example) -> tuple[ShapeTracer, Exce
         tracer = ShapeTracer(leaf_modules, example, int_spaces)
         try:
             with torch.no_grad():
-                tracer.trace(model)
+                tracer.trace(copy_model(model).eval())  # forward may leave proxies in it
             return tracer, None
         except UnconvertibleError:
             raise
@@ -125,15 +123,6 @@ def _attempt(model: nn.Module, leaf_modules, example) -> tuple[ShapeTracer, Exce
             if space is None or any(space is known for known in int_spaces):
                 return tracer, error
             int_spaces.append(space)
-
-
-def _without_questions(tracer: ShapeTracer) -> fx.Graph:
-    """A copy of the traced graph without what only control flow asked: x.is_cuda, x.shape[0] == 1."""
-    for node in reversed(tracer.graph.nodes):
-        asked = tracer.example is not None and tracer.example.is_plain(node)
-        if asked and not node.users and node.op in ("call_function", "call_method"):
-            tracer.graph.erase_node(node)
-    return copy.deepcopy(tracer.graph)
 
 
 def _valid_names(model: nn.Module, graph: fx.Graph) -> dict[str, str]:

@@ -59,7 +59,7 @@ class Batches:
 
 def _is_pair(source) -> bool:
     """Whether this is (X, Y): images, and a label for each."""
-    if not isinstance(source, (tuple, list)) or len(source) != 2:
+    if type(source) not in (tuple, list) or len(source) != 2:
         return False
     images, labels = source
     both = isinstance(images, Tensor) and isinstance(labels, Tensor)

@@ -154,7 +154,6 @@ def test_calibrated_thresholds_are_those_of_the_reference(model, caplog):
     "last, arguments, words",
     [
         (nn.Identity(), {"attention": "per-step"}, "tends to no other network"),
-        (nn.Conv2d(4, 4, 300), {}, "no size of image is known to fit"),
     ],
 )
 def test_what_cannot_be_checked_is_said(last, arguments, words, caplog):

@@ -5,7 +5,6 @@ and masks. With one step and `quantised` the network is its own QCFS twin.
 """
 
 import contextlib
-import dataclasses
 import functools
 import operator
 
@@ -75,7 +74,7 @@ def ideal_neurons(network, quantised: bool, masks: str = "frozen", uneven: bool 
             replaced[module] = _Ideal(module, quantised, generator)
         elif isinstance(module, SeededMask) and not (masks == "frozen" and module.frozen):
             replaced[module] = functools.partial(operator.mul, module.expectation)
-    with _set_aside(network):
+    with network.set_aside():
         try:
             for module, forward in replaced.items():
                 module.forward = forward  # hides the method of its class
@@ -83,16 +82,3 @@ def ideal_neurons(network, quantised: bool, masks: str = "frozen", uneven: bool 
         finally:
             for module in replaced:
                 module.__dict__.pop("forward", None)
-
-
-@contextlib.contextmanager
-def _set_aside(network):
-    """Nothing that is simulated inside is seen by what watches the network outside."""
-    clock = dataclasses.replace(network.clock)
-    kept = network._recordings, network._largest, network.executor.observers
-    network._recordings, network._largest, network.executor.observers = [], dict(kept[1]), []
-    try:
-        yield
-    finally:
-        network._recordings, network._largest, network.executor.observers = kept
-        network.clock.__dict__.update(clock.__dict__)

@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import Tensor, fx, nn
 
-from ..counting import NodeCounter, Report, counted, describe, settle
+from ..counting import NodeCounter, Report, report_of, settle
 from ..graph import Domain
 from ..graph.image_size import check_image_size, is_about_shapes
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
@@ -211,7 +211,7 @@ class SpikingNetwork(nn.Module):
     @property
     def report(self) -> Report:
         """What was swapped, what reads spikes and what does not, from the graph alone."""
-        return Report(describe(self.network), dict(self.info), len(self.sites))
+        return report_of(self)
 
     def audit(
         self,
@@ -230,9 +230,7 @@ class SpikingNetwork(nn.Module):
         with self.set_aside(), counter.attached(), counter.forward(images) as marked:
             self(marked, steps, chunk, first_index)
         counter.close(len(images), steps)
-        totals = settle(counter.ledger, spiking=True)
-        rows = counted(self.network, totals)
-        return Report(rows, dict(self.info), len(self.sites), steps, totals)
+        return report_of(self, steps, settle(counter.ledger, spiking=True))
 
     @property
     def layer_errors(self) -> list[dict] | None:

@@ -131,7 +131,7 @@ class Report:
 
     def _shares(self) -> str:
         if self.totals is None:
-            return "; snn.audit(images, timesteps=T) counts operations"
+            return ""
         share = self.spike_driven_share
         shown = "no weight layers" if share is None else f"{100 * share:.2f} %"
         return (
@@ -142,7 +142,7 @@ class Report:
     def __str__(self) -> str:
         """The summary; after a run also a line for each operation."""
         if self.totals is None:
-            return self.summary
+            return f"{self.summary}\nsnn.audit(images, timesteps=T) counts operations"
         head = ("operation", "kind", "reads", "", "when", "per image")
         table = [head] + [
             (r.name, r.operation, r.input, _SHOWN[r.arithmetic], r.when, f"{r.count:,.0f}")

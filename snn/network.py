@@ -237,16 +237,19 @@ class SpikingNetwork(nn.Module):
         """The layer-error table of the conversion, if one was made (`convert.layer_error`)."""
         return self.info.layer_errors
 
-    def save(self, folder, leaf_modules: bool = False, **made) -> None:
-        """Write snn.safetensors and conversion.json into a folder (see `convert.saved`).
+    def save(
+        self, folder, leaf_modules: bool = False, report: Report | None = None, **made
+    ) -> None:
+        """Write snn.safetensors and conversion.json into a folder (see `saved`).
 
         Args:
             leaf_modules: leave out the user's own leaf modules (refused otherwise).
+            report: an audit to store (default: the report, without counts).
             made: further entries for conversion.json.
         """
         from .saved import save  # noqa: PLC0415  (saved.py builds networks)
 
-        save(self, folder, made, leaf_modules)
+        save(self, folder, made, leaf_modules, report or self.report)
 
     def extra_repr(self) -> str:
         return ", ".join(

@@ -121,6 +121,12 @@ def test_a_converted_network(qcfs, loader, images, labels, neuron):
     assert record["batch_independent"] is True
 
 
+def test_only_the_network_s_own_operations_are_counted(qcfs, loader):
+    for model, steps in ((qcfs, None), (convert_model(qcfs), 4)):
+        kinds = evaluate(model, loader, timesteps=steps)["other_operations"]
+        assert not {"comparison", "reduction", "elementwise"} & kinds.keys()
+
+
 def test_masked_networks_get_the_number_of_each_image(loader, images):
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3))
     snn = convert_model(insert_qcfs(model, levels=4, threshold=0.3, mask=0.5).eval(), seed=3)

@@ -79,9 +79,11 @@ def test_known_calibrations_do_what_they_say_on_a_plain_network_and_unknown_ones
         convert_model(model, calibration=images, calibrate=name, calibration_steps=steps)
         for name, steps in (("thresholds", None), ("bias", 4))
     )
-    expected = model(images)
-    errors = [float((snn(images, timesteps=4)[-1] - expected).norm()) for snn in (plain, fitted)]
-    assert errors[1] < 0.9 * errors[0]
+    expected = model(images).mean(0)  # what it takes out is the drift that images share
+    drift = [
+        float((snn(images, timesteps=4)[-1].mean(0) - expected).norm()) for snn in (plain, fitted)
+    ]
+    assert drift[1] < 0.8 * drift[0]
     assert fitted.info.calibration.method == "bias"
     with pytest.raises(ValueError, match="nonsense"):
         convert_model(MODEL, calibration=images, calibrate="nonsense")

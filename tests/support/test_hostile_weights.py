@@ -121,7 +121,7 @@ def overlapping():
 
 def many_levels():
     """A list of two lists of two lists ..., sixty times: 60 objects, 2**60 when written out."""
-    steps = [b"](q\x01h\x00h\x00eq\x00" for _ in range(60)]
+    steps = [b"](h\x00h\x00eq\x00" for _ in range(60)]
     return pickled(b"]q\x00", *steps)
 
 

@@ -140,7 +140,7 @@ def test_steps_of_time_train_on_their_mean_or_each():
 @pytest.mark.parametrize(
     "argument, words",
     [
-        ({"epochs": 0}, "epochs 0"),
+        ({"epochs": 0}, "epochs is 0"),
         ({"lr": float("nan")}, "learning rate nan"),
         ({"warmup_fraction": 1.0}, r"\[0, 1\)"),
         ({"optimizer": "adamv"}, "did you mean .*adamw"),
@@ -152,7 +152,7 @@ def test_steps_of_time_train_on_their_mean_or_each():
         ({"mixup": 0.5}, "num_classes"),
         ({"mix_prob": 2.0}, "mix_prob 2.0"),
         ({"schedule": "step"}, "known: update, epoch"),
-        ({"seed": -1}, "seed -1"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_impossible_arguments_are_refused(argument, words):

@@ -5,7 +5,6 @@ larger image and one with more images, tell which numbers the image's size or th
 """
 
 import contextlib
-import logging
 import operator
 from collections.abc import Iterable
 
@@ -22,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from ...neurons import QCFS, ClippedReLU, SpikeMask
 from ..errors import FAILURES
+from ..example_images import quiet
 from ..sizes import is_size, readings_of
 
 # What fake tensors cannot do, while real ones can.
@@ -54,17 +54,6 @@ def _keeps_shape(module: nn.Module) -> bool:
         return True  # whoever wrote it: it is converted as a scale and an offset
     home = type(module).__module__
     return isinstance(module, _KEEP_SHAPE) and home.startswith(("torch.nn.", _NEURONS))
-
-
-@contextlib.contextmanager
-def quiet():
-    """torch logs at length what an operation on fake tensors refuses; we only take note."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 class Example:

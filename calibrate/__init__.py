@@ -1,13 +1,14 @@
 """What data tell about a network, as plain {site: value}."""
 
+from .batches import Batches
 from .clipped_statistics import clipped_statistics, fitted_thresholds
 from .norm_swap import swap_norm
 from .step_bias import step_bias
-from .thresholds import activation_thresholds, batch_images
+from .thresholds import activation_thresholds
 
 __all__ = [
     "activation_thresholds",
-    "batch_images",
+    "Batches",
     "clipped_statistics",
     "fitted_thresholds",
     "step_bias",

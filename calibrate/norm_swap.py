@@ -6,7 +6,7 @@ from torch import nn
 from ..graph.copying import copy_model
 from ..models.swin_bn import TokenBatchNorm
 from ..support.autocast import without_autocast
-from .thresholds import batch_images
+from .batches import Batches
 
 
 @without_autocast
@@ -49,8 +49,8 @@ def swap_norm(model: nn.Module, loader=None) -> nn.Module:
         copy.eval()
         for norm in norms:
             norm.train()
-        for batch in loader:
-            copy(batch_images(batch))
+        for images in Batches(loader):
+            copy(images)
     for norm in norms:
         norm.momentum = 0.1
     return copy.train(model.training)

@@ -3,23 +3,21 @@
 import torch
 from torch import Tensor, fx, nn
 
-from ..graph import UnconvertibleError, normal_form
-from ..graph.copying import unwrap
+from ..graph import Prepared, prepare
 from ..graph.layout import channel_axis
-from ..graph.number_check import check_numbers
-from ..graph.offences import offences
 from ..graph.surgery import calls
 from ..neurons import ClippedReLU
 from ..ops import relu_bound
 from ..support.autocast import without_autocast
 from ..support.choices import METHODS
+from .batches import Batches
 from .clipped_statistics import clip_sites
 from .observers import LargestActivation, PercentileActivation
 
 
 @without_autocast
 def activation_thresholds(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     loader,
     method: str = "max",
     per_channel: bool = True,
@@ -33,7 +31,7 @@ def activation_thresholds(
         model: a network with plain ReLU, ReLU6 or clamp(0, c), or one with QCFS sites; it is not
             changed. A QCFS network is run as its clipped network, masks at their expectation, and
             no value lies above the trained threshold.
-        loader: iterable of image batches [B, C, H, W], or of (images, labels).
+        loader: batches of images [B, C, H, W]; see `Batches` for the forms.
         method: "max", or "percentile" of the positive activations.
         per_channel: one value a channel where the channel axis is known, else one a site.
         percentile: in (0, 100], for that method.
@@ -48,32 +46,18 @@ def activation_thresholds(
     METHODS.check(method)
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile {percentile!r} must lie above 0 and at most at 100")
-    images = None
-    loader = loader if hasattr(loader, "__len__") else list(loader)
-    for batch in loader:
-        images = batch_images(batch)
-        break
-    if images is None:
-        raise ValueError("the loader gives no images; give at least one batch")
-    example = images if example_inputs is None else example_inputs
-    gm = normal_form(model, leaf_modules, example, compare=False)
-    if refused := offences(gm):  # before any work
-        raise UnconvertibleError(refused)
-    check_numbers(unwrap(model), gm)
-    gm.eval()
+    batches = Batches(loader)
+    example = batches.first if example_inputs is None else example_inputs
+    gm = prepare(model, leaf_modules, example).copy()
     observers = {}
     for node, module in _sites(gm):
         axis = channel_axis(gm, node.args[0]) if per_channel else None
         observer = observers[node.target] = METHODS[method](axis, percentile)
         module.register_forward_hook(lambda _m, _i, out, o=observer: o.see(out))
-    if not observers:
-        raise ValueError(
-            "the network has no activation site (ReLU, ReLU6, clamp(0, c) or QCFS) to observe"
-        )
     weight = next(gm.parameters())
     with torch.no_grad():
-        for batch in loader:
-            gm(batch_images(batch).to(weight.device, weight.dtype))
+        for images in batches:
+            gm(images.to(weight.device, weight.dtype))
     for name, observer in observers.items():
         if observer.largest is None or not bool(observer.largest.isfinite().all()):
             raise ValueError(
@@ -95,14 +79,3 @@ def _sites(gm: fx.GraphModule) -> list[tuple[fx.Node, nn.Module]]:
         for node, module in calls(gm, nn.ReLU, nn.Hardtanh, ClippedReLU)
         if isinstance(module, ClippedReLU) or relu_bound(module) is not None
     ]
-
-
-def batch_images(batch) -> Tensor:
-    """The images of a batch: a tensor, or the first of a pair."""
-    images = batch[0] if isinstance(batch, (tuple, list)) else batch
-    if not isinstance(images, Tensor):
-        raise ValueError(
-            f"the loader gives a {type(images).__name__}; it must give tensors "
-            "[B, C, H, W] or (tensor, label) pairs"
-        )
-    return images

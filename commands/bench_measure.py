@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..configs import get_config
 from ..convert import convert_model
-from ..evaluate.records import versions
+from ..support.versions import versions
 from ..train import build_network, seed_everything
 from . import run_on_disk, setting_up
 from .cli import say

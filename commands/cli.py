@@ -5,7 +5,6 @@ Nothing heavy is imported before the flags are right, so `--help` and typing err
 
 import argparse
 import contextlib
-import difflib
 import logging
 import math
 import os
@@ -31,12 +30,7 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for flag in unknown if flag.startswith("-")] or unknown
             known = [flag for action in self._actions for flag in action.option_strings]
-            hints = []
-            for flag in flags:
-                near = difflib.get_close_matches(flag.split("=")[0], known, n=3, cutoff=0.5)
-                hints.append(
-                    f"{flag} ({'did you mean ' + ', '.join(near) + '?' if near else 'see --help'})"
-                )
+            hints = [f"{flag} ({_near_names(flag.split('=')[0], known)})" for flag in flags]
             self.error(
                 f"unknown flag: {', '.join(hints)}"
                 if flags[0].startswith("-")
@@ -63,6 +57,14 @@ class Parser(argparse.ArgumentParser):
             help="of all random numbers (default: the recipe's)",
         )
         return self
+
+
+def _near_names(flag: str, known: list[str]) -> str:
+    try:
+        from ..support.messages import near_names
+    except ModuleNotFoundError as missing:
+        return _how_to_install(missing)
+    return near_names(flag, known)
 
 
 def whole_number(least: int, what: str, example: int | None = None):

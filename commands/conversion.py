@@ -4,8 +4,9 @@ from dataclasses import asdict, dataclass, field
 
 from ..convert import convert_model
 from ..distributed import world_size
-from ..evaluate.records import versions
+from ..graph import prepare
 from ..neurons import NEURONS
+from ..support.versions import versions
 from ..train import new_folder
 from . import setting_up
 from .cli import say
@@ -131,7 +132,7 @@ def warn(settings: Settings, run) -> None:
 
 
 def convert(run, settings: Settings, arguments, device):
-    """The spiking network, on `device`."""
+    """(the spiking network on `device`, what it was made of, prepared)."""
     network = run.network().to(device)
     calibration, extra = None, {}
     if settings.calibrate != "none":
@@ -139,8 +140,9 @@ def convert(run, settings: Settings, arguments, device):
         images = training_images(data, settings.calibration_images, settings.seed)
         calibration = [batch.to(device) for batch in images.split(50)]
         extra = {"calibrate": settings.calibrate, "calibration_steps": settings.timesteps}
+    prepared = prepare(network, example_inputs=calibration[0] if calibration else None)
     snn = convert_model(
-        network,
+        prepared,
         neuron=settings.neuron,
         attention=settings.attention,
         mask=settings.mask,
@@ -149,10 +151,11 @@ def convert(run, settings: Settings, arguments, device):
         readout=settings.readout,
         seed=settings.seed,
         calibration=calibration,
+        check=not arguments.no_check,
         **extra,
     ).to(device)
     snn.info.timesteps = settings.timesteps
-    return snn
+    return snn, prepared
 
 
 def save(snn, folder, settings: Settings, run) -> None:

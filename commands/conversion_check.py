@@ -3,8 +3,6 @@
 import torch
 
 from ..convert import convergence_sentence, layer_errors, logit_errors, reference_name
-from ..neurons import SpikeMask
-from ..train import restore_network
 from . import setting_up
 from .cli import say
 from .text_table import aligned
@@ -13,10 +11,13 @@ CHECK_IMAGES = 16  # training images of the comparison
 SHOWN_LAYERS = 5  # worst layers that are printed; conversion.json has all
 
 
-def check(snn, run, settings, arguments, device) -> None:
+def check(snn, prepared, run, settings, arguments, device) -> None:
     """Simulate a few training images; the layer errors and the audit's counts come from it.
 
     Both go into `snn.info`. With --no-check only the counts are made.
+
+    Args:
+        prepared: what `snn` was made of.
     """
     build = run.build
     if arguments.no_check:
@@ -28,20 +29,10 @@ def check(snn, run, settings, arguments, device) -> None:
     count = min(CHECK_IMAGES, len(data.split("train")))
     images = setting_up.training_images(data, count, settings.seed, settings.calibration_images)
     images = images.to(device)
-    network = masked_as(settings, run).to(device)
-    snn.info.layer_errors = layer_errors(snn, network, images, settings.timesteps)
-    errors = logit_errors(snn, network, images, settings.timesteps)
+    snn.info.layer_errors = layer_errors(snn, prepared, images, settings.timesteps)
+    errors = logit_errors(snn, prepared, images, settings.timesteps)
     snn.info.logit_errors = {str(step): error for step, error in errors.items()}
     snn.info.convergence = convergence_sentence(errors, reference_name(snn))
-
-
-def masked_as(settings, run):
-    """The trained network with the masks of the conversion, at their expectation."""
-    network = restore_network({**run.checkpoint, "build": {**run.build, "mask": settings.mask}})
-    for module in network.modules():
-        if isinstance(module, SpikeMask):
-            module.scaling = settings.mask_scaling
-    return network
 
 
 def say_report(snn) -> None:

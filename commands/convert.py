@@ -85,7 +85,8 @@ def parser() -> cli.Parser:
     add(
         "--no-check",
         action="store_true",
-        help="leave out the comparison with the ANN on training images (default: it is made)",
+        help="leave out the proof on three steps of noise and the comparison with the ANN on "
+        "training images (default: both are made)",
     )
     return this
 
@@ -121,8 +122,8 @@ def command(arguments) -> None:
     cli.say(f"converting {source} ({run.build['model']}, epoch {run.checkpoint['epoch']})")
     cli.say_settings(settings.shown())
     conversion.warn(settings, run)
-    snn = conversion.convert(run, settings, arguments, device)
-    conversion_check.check(snn, run, settings, arguments, device)
+    snn, prepared = conversion.convert(run, settings, arguments, device)
+    conversion_check.check(snn, prepared, run, settings, arguments, device)
     with weights.run_folder(run) if foreign else contextlib.nullcontext(run) as run:
         folder = run.folder / "snn" / tag
         conversion.save(snn, folder, settings, run)

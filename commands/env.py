@@ -17,7 +17,7 @@ def command(arguments) -> None:
     """One line for each package, then the device."""
     import torch
 
-    from ..evaluate.records import versions
+    from ..support.versions import versions
 
     for name, version in versions().items():
         cli.say(f"{name:<14}{version}")

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from ..configs.files import near_names
+from ..support.messages import near_names
 from .cli import USER_ERROR, run_command
 
 COMMANDS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..configs import save_config
 from ..distributed import from_main, is_main
-from ..evaluate.records import versions
+from ..support.versions import versions
 from ..train import (
     CannotWriteError,
     MetricsLog,

@@ -9,9 +9,9 @@ import torch
 from ..calibrate import activation_thresholds
 from ..configs import get_config, save_config
 from ..convert import insert_qcfs
-from ..evaluate.records import versions
 from ..models import create_model, is_direct, load_published
 from ..neurons import QCFS
+from ..support.versions import versions
 from ..train import build_network, claim_run_folder, point_latest, save_checkpoint
 from . import run_on_disk, setting_up
 from .cli import say

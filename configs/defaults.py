@@ -9,6 +9,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from ..support.atomic import write_file
 from .checks import check_values
 from .files import find_config, known_configs, read_yaml
 from .merging import merge_mapping, set_key
@@ -129,7 +130,7 @@ def get_config(name_or_path="", overrides: Sequence | Mapping = ()) -> CfgNode:
 
 def save_config(cfg: CfgNode, path) -> None:
     """Write a config as YAML that `get_config` reads back equal."""
-    Path(path).write_text(cfg.dump(sort_keys=False), encoding="utf-8")
+    write_file(path, cfg.dump(sort_keys=False))
 
 
 def _pairs(overrides) -> list[tuple]:

@@ -1,24 +1,16 @@
 """Where recipes lie and how they are read."""
 
-import difflib
 from pathlib import Path
 
 import yaml
 
 from ..support.files import MOST_LEVELS, check_tree, read_text
-from ..support.messages import reason
+from ..support.messages import near_names, reason
 
 MOST_BYTES = 2**18  # of a recipe
 MOST_ALIASES = 8  # in a recipe; many would let a few lines stand for millions
 # What PyYAML raises on what is no YAML, or no value of the type that it names.
 _NO_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
-
-
-def near_names(name, known) -> str:
-    """`did you mean a, b?`, or all known names if none is near."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=4, cutoff=0.5)
-    return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
 
 
 def known_configs(folder: Path) -> list[str]:

@@ -5,7 +5,8 @@ import re
 
 from yacs.config import CfgNode
 
-from .files import near_names, parse_yaml
+from ..support.messages import near_names
+from .files import parse_yaml
 
 _TYPE_NAMES = {
     bool: "true or false",

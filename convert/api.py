@@ -1,19 +1,18 @@
 """The three functions that users call: insert QCFS, convert, clip."""
 
-import torch
 from torch import fx, nn
 
-from ..calibrate import activation_thresholds
-from ..graph import normal_form
+from ..calibrate import Batches, activation_thresholds
+from ..graph import Prepared, prepare
 from ..graph.copying import copy_model
 from ..graph.image_size import guard_image_size
-from ..graph.number_check import check_numbers
 from ..neurons import NEURONS, QCFS
 from ..neurons.mask import check_ratio
 from ..snn.info import ConversionInfo, check_choices
 from ..snn.network import SpikingNetwork
 from ..support.autocast import without_autocast
-from .analysis import check_convertible, check_model
+from ..support.choices import CALIBRATIONS
+from ..support.whole_numbers import whole_number
 from .calibration import Calibration
 from .passes.masks import (
     check_mask_sites,
@@ -31,7 +30,7 @@ from .self_check import check_conversion, remember
 
 @without_autocast
 def insert_qcfs(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     levels: int = 16,
     threshold: float = 2.0,
     thresholds=None,
@@ -61,21 +60,14 @@ def insert_qcfs(
         ValueError: impossible levels, threshold, mask or site names.
     """
     ratio = check_ratio(mask)
-    model = check_model(model)
-    gm = normal_form(model, leaf_modules, example_inputs, compare=False)
-    check_convertible(gm)
-    check_numbers(model, gm)
+    prepared = prepare(model, leaf_modules, example_inputs)
+    gm = prepared.copy()
     relus_to_qcfs(gm, levels, threshold, thresholds)
     _set_masks(gm, ratio, mask_sites, "none")
-    return _finish(gm, model)
-
-
-def _finish(gm: fx.GraphModule, model: nn.Module) -> fx.GraphModule:
     gm.delete_all_unused_submodules()
     _keep_image_shape(gm)
     guard_image_size(gm)
-    gm.train(model.training)
-    return gm
+    return gm.train(prepared.training)
 
 
 def _keep_image_shape(gm: fx.GraphModule) -> None:
@@ -111,7 +103,7 @@ def clipped(model: nn.Module) -> nn.Module:
 
 @without_autocast
 def convert_model(
-    model: nn.Module,
+    model: nn.Module | Prepared,
     neuron: str = "if",
     attention: str = "accumulated",
     mask: float | None = None,
@@ -141,10 +133,11 @@ def convert_model(
         mask_sites: see `insert_qcfs`.
         readout: "mean" or "second-half".
         seed: names the masks.
-        calibration: batches of images, or of (image, label) pairs.
-        calibrate: for a QCFS network and neuron "if": "thresholds" fits thresholds to the data,
-            "bias" fits thresholds and the step-wise bias at the sites that read a residual stream,
-            "bias-everywhere" at all sites (a table some 5 times as large).
+        calibration: batches of images; see `calibrate.Batches` for the forms.
+        calibrate: "thresholds" takes them from the data (of a QCFS network with neuron "if": fits
+            them, never above the trained ones); "bias", for neuron "if", fits the step-wise bias,
+            too, at the sites that read a residual stream, "bias-everywhere" at all sites (a table
+            some 5 times as large).
         calibration_steps: T that the step-wise bias is fitted for.
         levels: L for a network with plain ReLU (default 16).
         per_channel: one threshold a channel (else one a site).
@@ -157,35 +150,24 @@ def convert_model(
     """
     check_choices(neuron, attention, readout, mask_scaling)
     ratio = None if mask is None else check_ratio(mask)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ValueError(f"seed {seed!r} must be a whole number")
-    if calibration is None and (calibrate != "thresholds" or calibration_steps is not None):
-        raise ValueError(
-            f"calibrate={calibrate!r} with calibration_steps={calibration_steps} needs "
-            "images: give calibration=loader"
-        )
-    model = check_model(model)
+    seed = whole_number("seed", seed, least=None)
+    _check_calibration(calibration, calibrate, calibration_steps, NEURONS[neuron])
     if calibration is not None:
-        calibration, example_inputs = _first_images(calibration, example_inputs)
-    gm = normal_form(model, leaf_modules, example_inputs, compare=False)
-    check_convertible(gm)
-    quantised = bool(site_names(gm))
-    if not (quantised and isinstance(model, fx.GraphModule)):  # insert_qcfs compared that one
-        check_numbers(model, gm)
-    gm.eval()
-    if quantised:
+        calibration = Batches(calibration)
+        example_inputs = calibration.first if example_inputs is None else example_inputs
+    prepared = prepare(model, leaf_modules, example_inputs)
+    gm = prepared.copy()
+    if prepared.levels:
         _check_quantised(levels, calibration, neuron)
     else:
-        _quantise(gm, model, levels, calibration, per_channel, leaf_modules, example_inputs)
+        _quantise(gm, prepared, levels, calibration, per_channel)
     trained = trained_ratio(gm)
     ratio = trained if ratio is None else ratio
     _set_masks(gm, ratio, mask_sites, mask_scaling)
     masked = masked_sites(gm)
-    fit = (
-        Calibration(gm, calibration, calibrate, calibration_steps)
-        if (quantised and calibration is not None)
-        else None
-    )
+    fit = None
+    if calibration is not None and (prepared.levels or CALIBRATIONS[calibrate].bias):
+        fit = Calibration(gm, calibration, calibrate, calibration_steps)
     if fit is not None:
         fit.fit_thresholds(gm)
     all_levels = sorted({m.levels for m in gm.modules() if isinstance(m, QCFS)})
@@ -223,29 +205,18 @@ def _spike_values(gm: fx.GraphModule) -> list[int]:
     )
 
 
-def _first_images(loader, example_inputs):
-    """A loader that can be read again, and its first batch as the example."""
-    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+def _check_calibration(calibration, calibrate: str, steps, neuron) -> None:
+    CALIBRATIONS.check(calibrate)
+    if calibration is None and (calibrate != "thresholds" or steps is not None):
         raise ValueError(
-            f"calibration is a {type(loader).__name__}; give an iterable of batches of images, such "
-            "as a DataLoader"
+            f"calibrate={calibrate!r} with calibration_steps={steps} needs images: give "
+            "calibration=loader"
         )
-    batches = loader if hasattr(loader, "__len__") else list(loader)
-    first = next(iter(batches), None)
-    if first is None:
-        raise ValueError("the calibration loader gives no batch; give images of the training split")
-    images = first[0] if isinstance(first, (tuple, list)) else first
-    if not isinstance(images, torch.Tensor):
+    if CALIBRATIONS[calibrate].bias and not neuron.coding.calibrations:
         raise ValueError(
-            f"the calibration loader gives a {type(images).__name__}; it must give "
-            "tensors [B, C, H, W] or (tensor, label) pairs"
+            f"calibrate={calibrate!r} is for neuron 'if': neuron {neuron.kind!r} sends what is "
+            "missing by itself; use calibrate='thresholds'"
         )
-    if images.dim() == 0 or len(images) == 0:
-        raise ValueError(
-            f"the calibration loader gives no images: its first batch has shape {tuple(images.shape)}; "
-            "give images of the training split [B, C, H, W]"
-        )
-    return batches, images if example_inputs is None else example_inputs
 
 
 def _check_quantised(levels, calibration, neuron: str) -> None:
@@ -261,17 +232,11 @@ def _check_quantised(levels, calibration, neuron: str) -> None:
         )
 
 
-def _quantise(gm, model, levels, calibration, per_channel, leaf_modules, example_inputs) -> None:
+def _quantise(gm, prepared: Prepared, levels, calibration, per_channel: bool) -> None:
     if calibration is None:
         raise ValueError(
             "the network has plain ReLU and no thresholds; give calibration=loader "
             "with images, or train it with insert_qcfs first"
         )
-    found = activation_thresholds(
-        model,
-        calibration,
-        per_channel=per_channel,
-        leaf_modules=leaf_modules,
-        example_inputs=example_inputs,
-    )
+    found = activation_thresholds(prepared, calibration, per_channel=per_channel)
     relus_to_qcfs(gm, 16 if levels is None else levels, 1.0, found)

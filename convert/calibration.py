@@ -6,13 +6,14 @@ import logging
 import torch
 from torch import fx
 
-from ..calibrate import batch_images, clipped_statistics, fitted_thresholds, step_bias
+from ..calibrate import Batches, clipped_statistics, fitted_thresholds, step_bias
 from ..graph import VARYING
 from ..graph.surgery import calls
 from ..neurons import ChannelAffine, SpikingNeuron
 from ..ops import Kind, module_of, operation_of
 from ..snn.info import Fitted
 from ..support.choices import CALIBRATIONS
+from ..support.whole_numbers import whole_number
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +51,11 @@ class Calibration:
 
     def __init__(self, gm: fx.GraphModule, loader, name: str, steps: int | None):
         self.name, self.method = CALIBRATIONS.check(name), CALIBRATIONS[name]
-        if self.method.bias and (
-            isinstance(steps, bool) or not isinstance(steps, int) or steps < 1
-        ):
-            raise ValueError(
-                f"calibration_steps {steps!r} must be a whole number of at least 1: the "
-                "largest T that the step-wise bias is fitted for, e.g. 128"
-            )
+        if self.method.bias:
+            what = ": the largest T that the step-wise bias is fitted for, e.g. 128"
+            steps = whole_number("calibration_steps", steps, hint=what)
         weight = next(gm.parameters())
-        batches = [batch_images(b).to(weight.device, weight.dtype) for b in loader]
+        batches = [images.to(weight.device, weight.dtype) for images in Batches(loader)]
         if not batches or sum(map(len, batches)) == 0:
             raise ValueError(
                 "the calibration loader gives no images; give 25 to 50 images of the training split"

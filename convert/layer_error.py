@@ -3,16 +3,18 @@
 import torch
 from torch import Tensor, nn
 
+from ..graph import Prepared, prepare
 from ..neurons import QCFS, ClippedReLU, quantise
 from ..neurons.qcfs import broadcast_threshold
 from ..support.autocast import without_autocast
-from .analysis import check_model
 from .reference import reference_network
 
 
 @without_autocast
 @torch.no_grad()
-def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> list[dict]:
+def layer_errors(
+    network, model: nn.Module | Prepared, images: Tensor, timesteps: int
+) -> list[dict]:
     """Compare every site of a QCFS network with the spiking network made of it, after T steps.
 
     Errors are norms relative to the norm of the activation in `reference_network`.
@@ -28,12 +30,10 @@ def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> l
         QCFS); unevenness (what this site itself adds: its mean output against clip or QCFS of its
         mean input). What is left of the error comes from the layers before.
     """
-    reference = reference_network(network, model)
+    prepared = prepare(model)
+    reference = reference_network(network, prepared)
     coding = network.coding
     sites = reference.network
-    levels = {
-        name: m.levels for name, m in check_model(model).named_modules() if isinstance(m, QCFS)
-    }
     read, gave = {}, {}
     for name, module in sites.named_modules():
         if isinstance(module, (QCFS, ClippedReLU)) and name in network.sites:
@@ -51,7 +51,7 @@ def layer_errors(network, model: nn.Module, images: Tensor, timesteps: int) -> l
         trained = broadcast_threshold(
             sites.get_submodule(name).threshold.detach(), sites.get_submodule(name).axis, x.dim()
         )
-        count = levels.get(name, network.sites[name].levels)
+        count = prepared.levels.get(name, network.sites[name].levels)
         clip = torch.minimum(x.clamp(min=0), trained)
         level = quantise(x, trained, count) * (trained / count)
         sent = coding.running(sent, timesteps)
@@ -115,7 +115,7 @@ def _relative(a: Tensor, b: Tensor, reference: Tensor) -> float:
 @without_autocast
 @torch.no_grad()
 def logit_errors(
-    network, model: nn.Module, images: Tensor, timesteps: int, readout: str | None = None
+    network, model: nn.Module | Prepared, images: Tensor, timesteps: int, readout: str | None = None
 ) -> dict[int, float]:
     """Relative error of the logits {t: error} at t = T/4, T/2 and T, on a batch of images.
 

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, fx, nn
 
-from ..graph import normal_form
+from ..graph import Prepared, prepare
 from ..graph.surgery import calls
 from ..neurons import Clock, SeededMask
-from .analysis import check_model
 from .passes.masks import insert_masks, masks_to_seeded, remove_masks
 from .passes.sites import qcfs_to_clipped
 
@@ -36,9 +35,9 @@ class Reference(nn.Module):
         return self.network(images)
 
 
-def reference_network(network, model: nn.Module) -> Reference:
+def reference_network(network, model: nn.Module | Prepared) -> Reference:
     """What a `SpikingNetwork` made of the QCFS network `model` tends to, as a plain network."""
-    gm = normal_form(check_model(model)).eval()
+    gm = prepare(model).copy()
     gm.requires_grad_(False)
     info = network.info
     remove_masks(gm)

@@ -1,13 +1,13 @@
 """What each operation costs: pure functions from shapes and spikes to counts."""
 
 from .alphabet import Alphabet, inspect
+from .aten import OTHER
 from .contractions import CONTRACTIONS, Contraction, matrix_product
 from .counter import OperationCounter
 from .fanout import axis_fanout, conv_fanout
 from .ledger import Ledger, Row, Side, Site
 from .nodes import NodeCounter
 from .nonzero import count_nonzero, count_per_position
-from .other import OTHER
 from .report import Report, counted, describe
 from .settle import Operation, Totals, settle
 

@@ -85,7 +85,7 @@ def inspect(x: Tensor, unit: Tensor | None = None) -> Alphabet:
 
     Args:
         x: any shape.
-        unit: value of one spike, broadcastable to x, where the neuron says it; 0 marks a dead
+        unit: value of one spike, broadcastable to x, where the neuron says it; 0 or NaN marks a dead
             channel. Without it one unit for the tensor, one for each index of an axis, and whole
             numbers are tried, in this order.
     """
@@ -127,7 +127,7 @@ def _channel_axes(x: Tensor) -> list[int]:
 
 
 def _in_units(x: Tensor, unit: Tensor, signed: bool) -> Alphabet:
-    unit = unit.to(x)
+    unit = unit.to(x).nan_to_num(0.0)
     count = x / torch.where(unit != 0, unit, torch.inf)
     whole = count.round()
     if bool(((count - whole).abs() > _TOLERANCE).any()) or bool(((unit == 0) & (x != 0)).any()):

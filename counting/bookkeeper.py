@@ -1,21 +1,20 @@
 """Enters what a forward pass does into the ledger: operations with synapses, neurons, the rest."""
 
+import functools
 import math
 
 import torch
 from torch import Tensor
 
 from ..neurons import SpikingNeuron
-from .alphabet import Alphabet, all_are, inspect
+from .alphabet import Alphabet, inspect
+from .aten import OTHER
 from .contractions import Contraction, Operand, pairs
 from .ledger import Ledger, Row, Side, Site
 from .modules import declared, steps_of, unit_of
-from .nonzero import count_by_unit, inverse_of
-from .other import OTHER
+from .nonzero import blocks, count_equal
 from .provenance import Kind, Tag
 from .twin import Twin
-
-_SAMPLE = 2**14  # elements that are looked at of what one of our own neurons sends in a call
 
 
 class Bookkeeper:
@@ -29,15 +28,16 @@ class Bookkeeper:
         self.spiking = spiking
         self.ledger = Ledger()
         self.run = 0
+        self.noted: list[tuple[str, int]] | None = None  # a list keeps elementary operations,
+        # until something else is counted
         self._twin = Twin(twin) if twin else None
         self._by_place: set[str] = set()
-        self._turn = 0
-        self._units: dict = {}  # of each neuron module, for one forward pass
+        self._spikes: dict = {}  # what each neuron says that it sends, and the height of one spike
 
     def begin(self, run: int) -> None:
         """A forward pass begins."""
         self.run = run
-        self._units = {}
+        self._spikes = {}
 
     def close(self, images: int, steps: int | None) -> None:
         """A forward pass of so many images and steps is over."""
@@ -49,14 +49,21 @@ class Bookkeeper:
     def count(self, path: str, kind: str, operations: int) -> None:
         """Elementary operations of a kind, at a module or node."""
         self.ledger.other[path, kind] += operations
+        if self.noted is not None:
+            self.noted.append((kind, operations))
+
+    def unknown(self, name: str) -> None:
+        """An operation without a handle."""
+        self.ledger.uncounted[name] += 1
+        self.noted = None
 
     def other(
         self, name: str, path: str, args, out: Tensor, share: int, kind: str | None = None
     ) -> None:
         """An operation without synapses; `kind` overrules the table's."""
         if out.dtype == torch.bool or out.is_floating_point() or out.is_complex():
-            listed, size = OTHER[name]
-            self.count(path, kind or listed, size(args, out) // share)
+            cost = OTHER[name].cost
+            self.count(path, kind or cost.kind, cost.size(args, out) // share)
 
     def contract(
         self, name: str, path: str, c: Contraction, tags: list[Tag | None], share: int, once: bool
@@ -73,6 +80,7 @@ class Bookkeeper:
         weights = [t is not None and t.kind is Kind.WEIGHT for t in tags]
         if all(weights):
             return  # prepared once for all images, such as a bias table
+        self.noted = None
         kind = c.kind if c.kind == "conv" or any(weights) else "product"
         image = not any(
             t is None or t.activated or t.kind not in (Kind.IMAGE, Kind.WEIGHT) for t in tags
@@ -136,46 +144,26 @@ class Bookkeeper:
         return new
 
     def _count_spikes(self, name: str, module, site: Site, tag: Tag, out: Tensor) -> Alphabet:
-        """Count what a neuron sent, by place if a convolution behind it asks for that.
+        """Count what a neuron sent, by place if a convolution after it asks for that.
 
-        Returns its alphabet: proven by the count (0 and one height), or looked at.
+        Returns its alphabet: what it says, if every value bears that out, else what the values are.
         """
         places = tuple(out.shape[-2:]) if out.dim() >= 4 and name in self._by_place else None
-        ours = isinstance(module, SpikingNeuron)
-        alphabet, inverse = self._unit(module, ours, out)
-        if alphabet.levels == 1 and not alphabet.signed and (ours or all_are(out, 1)):
-            found = count_by_unit(out, inverse, module.axis if ours else 1, places)
-            if found is not None:
-                site.spikes, by_place = found
-                tag.keep(out, site.spikes, None if places is None else (places, by_place))
-                return alphabet if site.spikes else Alphabet()
         reach = 1 if places is None else torch.ones(places, dtype=torch.int64)
         site.spikes = Operand(out, reach, 0).events(tag)
-        if not ours:
-            return inspect(out)
-        seen = inspect(self._sample(out), unit_of(module, out))
-        within = (
-            not seen.analog
-            and seen.levels <= alphabet.levels
-            and (alphabet.signed or not seen.signed)
-        )
-        return alphabet if within else seen
-
-    def _unit(self, module, ours: bool, out: Tensor) -> tuple[Alphabet, Tensor]:
-        """What a neuron says it sends, and 1 / unit; neither changes within a forward pass."""
-        if module not in self._units:
-            unit = module.unit if ours else out.new_ones(1)
-            self._units[module] = declared(module), inverse_of(unit, out)
-        return self._units[module]
-
-    def _sample(self, out: Tensor) -> Tensor:
-        """A few rows of what a neuron sent, others in each call."""
-        if out.numel() <= _SAMPLE:
-            return out
-        rows = max(1, _SAMPLE * out.shape[0] // out.numel())
-        self._turn += 1
-        first = self._turn * 7919 % (out.shape[0] - rows + 1)
-        return out[first : first + rows]
+        if not site.spikes:
+            return Alphabet()
+        if module not in self._spikes:  # which do not change within a forward pass
+            self._spikes[module] = declared(module), unit_of(module, out)
+        alphabet, unit = self._spikes[module]
+        single = alphabet.levels == 1 and not alphabet.signed
+        if single and count_equal(out, unit) == site.spikes:
+            return alphabet
+        ours = isinstance(module, SpikingNeuron)
+        parts = blocks(out) if ours else (out,)
+        seen = functools.reduce(Alphabet.join, (inspect(x, unit if ours else None) for x in parts))
+        within = seen.spikes and seen.levels <= alphabet.levels
+        return alphabet if ours and within and (alphabet.signed or not seen.signed) else seen
 
 
 def _own_elements(x: Tensor) -> int:

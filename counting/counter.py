@@ -12,32 +12,19 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
+from .aten import COMPARE, CONSTANT, FREE, IN_ORDER, OTHER, PART, ROUND, SAME
 from .bookkeeper import Bookkeeper
 from .contractions import CONTRACTIONS
 from .ledger import Ledger
 from .modules import Role, contraction_of, role
-from .other import FREE, OTHER
-from .provenance import (
-    ACTIVATIONS,
-    COMPARE,
-    CONSTANT,
-    PART,
-    ROUND,
-    SAME,
-    VIEWS,
-    Kind,
-    Tag,
-    derive,
-    get_tag,
-    set_tag,
-)
+from .provenance import Kind, Tag, derive, get_tag, set_tag
 from .timing import TAKES_TIME, copies_of, steps_after
 
 # Analog values stay analog, and as many steps, under all operations but these.
 _RETAGS = COMPARE | ROUND | CONSTANT | TAKES_TIME
 # What moves data and costs nothing: of one analog tensor, the result is analog and that is all.
 _MOVES = (SAME | PART) - _RETAGS - {*CONTRACTIONS, *OTHER, "copy"}
-_KNOWN = frozenset({*CONTRACTIONS, *OTHER, *FREE, *SAME, *PART, *CONSTANT, *ACTIVATIONS})
+_KNOWN = frozenset({*CONTRACTIONS, *OTHER, *FREE})
 
 
 class OperationCounter(TorchDispatchMode):
@@ -69,7 +56,6 @@ class OperationCounter(TorchDispatchMode):
         self._run = 0
         self._silent = 0
         self._entered = False
-        self._counted = False  # something, since this was last set
         self._path: list[tuple[str, bool]] = []
         self._names: dict = {}
         self._weights: dict[int, int] = {}
@@ -219,18 +205,15 @@ class OperationCounter(TorchDispatchMode):
             share = tag.copies if constant else 1
             path = self._path[-1][0] if self._path else ""
             if name in CONTRACTIONS:
-                self._counted = True
                 for c in CONTRACTIONS[name](args, kwargs, outs[0]):
                     tags = [self._tag(side.argument) for side in (c.left, c.right)]
                     self._book.contract(name, path, c, tags, share, constant)
             elif name in OTHER and (tag is None or tag.kind is not Kind.WEIGHT):
-                self._counted = True
                 in_linear = name == "add" and bool(self._path) and self._path[-1][1]
                 kind = "bias" if in_linear else None
                 self._book.other(name, path, args, outs[0], share, kind)
             elif not self._names[func][1] and inputs and _holds_numbers(outs[0]):
-                self._counted = True
-                self.ledger.uncounted[name] += 1
+                self._book.unknown(name)
             if constant:
                 self._seen.add(tag.key)
         for position, x in enumerate(outs):
@@ -259,7 +242,7 @@ class OperationCounter(TorchDispatchMode):
             if count is not None:
                 held = old.spatial
                 fits = (
-                    name in VIEWS
+                    name in IN_ORDER
                     and held is not None
                     and tuple(out.shape[-len(held[0]) :]) == held[0]
                 )

@@ -6,6 +6,7 @@ is written. Activations, masks and affine maps are one operation an element.
 
 import enum
 
+import torch
 from torch import Tensor, nn
 
 from ..neurons import (
@@ -102,11 +103,15 @@ def steps_of(module: nn.Module, out: Tensor) -> int:
     return {"m": out.shape[0], "s": 1}.get(mode, 0)
 
 
-def unit_of(module: nn.Module, out: Tensor) -> Tensor | None:
-    """Value of one spike, broadcastable to what the neuron sent; None if it does not say."""
-    if isinstance(module, SpikingNeuron):
-        return broadcast_threshold(module.unit, module.axis, out.dim())
-    return None
+def unit_of(module: nn.Module, out: Tensor) -> Tensor:
+    """Value of one spike, broadcastable to what the neuron sent (1 if it does not say).
+
+    NaN, which nothing equals, stands for the unit of a dead channel.
+    """
+    if not isinstance(module, SpikingNeuron):
+        return out.new_ones(())
+    unit = broadcast_threshold(module.unit, module.axis, out.dim()).to(out)
+    return torch.where(unit > 0, unit, torch.nan)
 
 
 def declared(module: nn.Module) -> Alphabet:

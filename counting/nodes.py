@@ -52,6 +52,7 @@ class NodeCounter(OperationCounter):
         self._flows = flows(gm)
         self._roles: dict[fx.Node, Role] = {}
         self._closed = {n for n, flow in self._flows.items() if flow.kind is Kind.WEIGHT}
+        self._known: dict[tuple, list[tuple[str, int]]] = {}  # what a node does on a chunk
         for node in gm.graph.nodes:
             module = gm.get_submodule(node.target) if node.op == "call_module" else None
             what = role(module) if module is not None else None
@@ -69,7 +70,7 @@ class NodeCounter(OperationCounter):
 
     @contextlib.contextmanager
     def forward(self, images: Tensor, steps: int | None = None) -> Iterator[Tensor]:
-        alias = self._begin(images, steps)
+        alias, self._size = self._begin(images, steps), images.shape[1:]
         set_tag(alias, Tag(Kind.IMAGE, self._run, key=1))
         self._silent = 1
         with self.network.observe(self._node_done, self._node_begins):
@@ -80,25 +81,35 @@ class NodeCounter(OperationCounter):
                     self._pause()
 
     def _node_begins(self, node: fx.Node) -> None:
-        if node in self._closed:
+        if node in self._closed or self._chunk(node) in self._known:
             return
         module = self.model.get_submodule(node.target) if node.op == "call_module" else None
         self._path = [(self.labels[node], isinstance(module, nn.Linear))]
-        self._counted = False
+        self._book.noted = []
         self._resume()
 
+    def _chunk(self, node: fx.Node) -> tuple:
+        clock = self.network.clock
+        return node, clock.steps, clock.batch, self._size
+
     def _node_done(self, node, module, args, kwargs, output, clock) -> None:
+        flow, name, chunk = self._flows[node], self.labels[node], self._chunk(node)
+        if flow.kind is Kind.WEIGHT and not isinstance(output, Tensor):
+            return
         start = time.perf_counter()
-        flow = self._flows[node]
-        if node not in self._closed:
-            self._pause()
-            whole = module is None or not any(True for _ in module.children())
-            if not self._counted and whole and flow.kind is not Kind.IMAGE:
-                self._closed.add(node)  # it moves data: that costs nothing, whatever the values
+        if node in self._roles:
+            self._whole(name, self._roles[node], module, args[0], output)
         elif isinstance(module, Accumulate):
-            self._book.count(self.labels[node], "accumulation", output.numel())
-        elif node in self._roles:
-            self._whole(self.labels[node], self._roles[node], module, args[0], output)
+            self._book.count(name, "accumulation", output.numel())
+        elif chunk in self._known:
+            for kind, operations in self._known[chunk]:
+                self._book.count(name, kind, operations)
+        elif node not in self._closed:
+            self._pause()
+            noted, self._book.noted = self._book.noted, None
+            simple = module is None or next(module.children(), None) is None
+            if noted is not None and simple and flow.kind is not Kind.IMAGE:
+                self._known[chunk] = noted  # sizes decide, not values: no need to look again
         self._mark_node(node, module, flow, args, output, clock)
         self.seconds += time.perf_counter() - start
 

@@ -9,6 +9,8 @@ import enum
 
 from torch import Tensor
 
+from .aten import ACTIVATIONS, COMPARE, CONSTANT, PART, PRODUCT, ROUND, SAME, SUM
+
 _ATTRIBUTE = "_spikeswap_tag"
 
 
@@ -82,48 +84,6 @@ def set_tag(x: Tensor, tag: Tag) -> None:
 def get_tag(x: Tensor, run: int) -> Tag | None:
     tag = x.__dict__.get(_ATTRIBUTE)
     return tag if tag is not None and tag.run == run else None
-
-
-# What an operation (aten name without a trailing underscore) does to spikes.
-SAME = frozenset(
-    """alias clone contiguous detach flip lift_fresh permute roll movedim swapaxes
-    transpose t view _unsafe_view reshape _reshape_alias squeeze unsqueeze flatten unflatten
-    numpy_T _to_copy to resolve_conj resolve_neg view_as channel_shuffle pixel_shuffle
-    native_channel_shuffle pixel_unshuffle _conj positive constant_pad_nd pad
-    """.split()
-)  # the same nonzero elements in another order, zeros added at most
-PART = frozenset(
-    """as_strided cat chunk copy diagonal expand expand_as gather index index_put
-    index_select narrow select slice split split_with_sizes split_copy stack unbind unfold im2col
-    unsafe_chunk unsafe_split unsafe_split_with_sizes repeat repeat_interleave masked_fill where
-    tile index_copy scatter select_scatter slice_scatter take_along_dim tensor_split hstack
-    masked_scatter max_pool2d_with_indices max_pool1d max_pool2d max_pool3d
-    max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool1d adaptive_max_pool3d amax max
-    relu clamp clamp_min clamp_max threshold hardtanh abs neg maximum minimum reflection_pad1d
-    reflection_pad2d replication_pad1d replication_pad2d upsample_nearest2d
-    _upsample_nearest_exact2d upsample_nearest1d fill zero
-    """.split()
-)  # spikes stay spikes, but not all of them, or some of them twice
-COMPARE = frozenset(
-    """ge gt le lt eq ne heaviside sign logical_and logical_or logical_not
-    logical_xor bitwise_and bitwise_or bitwise_not isnan sgn bernoulli""".split()
-)
-ROUND = frozenset("round floor ceil trunc floor_divide".split())
-PRODUCT = frozenset("mul".split())
-SUM = frozenset("add sub rsub sum div addcmul lerp fmod remainder".split())
-ACTIVATIONS = frozenset(
-    """relu relu6 gelu silu mish elu celu selu leaky_relu hardtanh hardswish
-    hardsigmoid clamp clamp_min clamp_max sigmoid tanh softplus threshold prelu _prelu_kernel
-    log_sigmoid_forward rrelu_with_noise""".split()
-)
-CONSTANT = frozenset(
-    """zeros ones full arange linspace eye zeros_like ones_like full_like new_zeros
-    new_ones new_full scalar_tensor tril_indices triu_indices""".split()
-)  # made of nothing
-VIEWS = frozenset(
-    """view _unsafe_view reshape _reshape_alias clone contiguous unsqueeze squeeze
-    flatten unflatten detach alias _to_copy""".split()
-)  # rows in the same order
 
 
 def derive(name: str, inputs: list[tuple[Tensor, Tag | None]], run: int) -> Tag | None:

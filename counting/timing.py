@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
+from .aten import TAKES
 from .provenance import Kind, Tag
 
-_TAKE_ONE = frozenset(("select", "unbind"))
-_TAKE_SOME = frozenset(("slice", "split", "split_with_sizes", "narrow", "chunk"))
-TAKES_TIME = _TAKE_ONE | _TAKE_SOME | {"stack", "cat"}  # may change how many steps there are
+JOINS = frozenset(("stack", "cat"))
+TAKES_TIME = JOINS | TAKES.keys()  # may change how many steps there are
 
 
 def _axis(args: tuple, position: int, dim: int) -> int:
@@ -16,14 +16,13 @@ def _axis(args: tuple, position: int, dim: int) -> int:
 
 def _taken(name: str, args: tuple, x: Tensor, out: Tensor, held: int) -> int:
     """Steps that are left when a part of the time axis is taken."""
-    if name not in _TAKE_ONE and name not in _TAKE_SOME:
+    if name not in TAKES:
         return held
-    position = 1 if name in ("select", "unbind", "slice", "narrow") else 2
-    axis = _axis(args, position, x.dim())
+    axis = _axis(args, TAKES[name], x.dim())
     time_axis = axis == 0 or (axis == 1 and x.dim() == 5)
     if not time_axis or held <= 1:
         return held
-    if name in _TAKE_ONE:
+    if out.dim() < x.dim():  # one entry
         return 1 if x.shape[axis] == held else held
     part = held * out.shape[axis]
     return part // x.shape[axis] if part % x.shape[axis] == 0 else held

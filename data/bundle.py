@@ -1,11 +1,11 @@
 """A loaded data set: its splits, what is known about them, and their loaders."""
 
-import difflib
 from dataclasses import dataclass
 
 import torch
 from torch.utils.data import Dataset
 
+from ..support.messages import near_names
 from .augment import BATCHED, KINDS, ImageNetAugmentation, draw_numbers
 from .preparation import Preparation
 
@@ -134,8 +134,7 @@ class DataBundle:
         if kind == "auto":
             return self.default_augment
         if kind not in KINDS:
-            near = difflib.get_close_matches(str(kind), KINDS, n=2) or ["auto", *KINDS]
-            raise ValueError(f"unknown augmentation {kind!r}; did you mean {', '.join(near)}?")
+            raise ValueError(f"unknown augmentation {kind!r}; {near_names(kind, ['auto', *KINDS])}")
         return kind
 
     def train_loader(

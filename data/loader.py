@@ -3,6 +3,7 @@
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..support.whole_numbers import whole_number
 from .bundle import AugmentedSplit, Split
 from .randomness import keyed_generator
 
@@ -90,8 +91,7 @@ class EvalLoader:
         limit: int | None = None,
     ):
         _check(batch_size, rank, world_size, workers)
-        if limit is not None and (type(limit) is not int or limit < 1):
-            raise ValueError(f"limit is {limit!r}, but must be a whole number of images >= 1")
+        limit = None if limit is None else whole_number("limit", limit)
         self.dataset, self.batch_size, self.workers = split, batch_size, workers
         total = len(split) if limit is None else min(limit, len(split))
         self.first_index = rank * total // world_size
@@ -141,9 +141,7 @@ def _from_files(dataset: Dataset, batches, workers: int):
 
 
 def _check(batch_size, rank, world_size, workers) -> None:
-    if type(batch_size) is not int or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}, but must be a whole number of images >= 1")
-    if type(workers) is not int or workers < 0:
-        raise ValueError(f"workers is {workers!r}, but must be a whole number of processes >= 0")
+    whole_number("batch_size", batch_size)
+    whole_number("workers", workers, least=0)
     if not 0 <= rank < world_size:
         raise ValueError(f"rank is {rank}, but must be from 0 to world_size - 1 = {world_size - 1}")

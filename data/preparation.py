@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import interpolate, pad
 
+from ..support.whole_numbers import whole_number
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -70,17 +72,13 @@ def fit(images: torch.Tensor, size: int, pad_up_to: int = 0) -> torch.Tensor:
 
 def check_img_size(img_size, native: int) -> int:
     """`img_size`, or `native` for None or 0; ValueError for what is no size."""
-    if img_size is None or (type(img_size) is int and img_size == 0):
-        return native
-    if type(img_size) is not int or not 1 <= img_size <= 8192:
-        raise ValueError(f"img_size is {img_size!r}, but must be whole pixels from 1 to 8192")
-    return img_size
+    pixels = 0 if img_size is None else whole_number("img_size", img_size, 0, 8192, " (pixels)")
+    return pixels or native
 
 
 def check_in_chans(in_chans, native: int) -> int:
     """`in_chans`, or `native` for None or 0; ValueError for anything but 1 and 3."""
-    if in_chans is None or (type(in_chans) is int and in_chans == 0):
-        return native
-    if type(in_chans) is not int or in_chans not in (1, 3):
+    channels = 0 if in_chans is None else whole_number("in_chans", in_chans, 0, 3)
+    if channels == 2:
         raise ValueError(f"in_chans is {in_chans!r}, but images have 1 (grey) or 3 (colour)")
-    return in_chans
+    return channels or native

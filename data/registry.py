@@ -1,8 +1,8 @@
 """Names of data sets, and the one way to load one."""
 
-import difflib
 from dataclasses import replace
 
+from ..support.messages import near_names
 from .bundle import DataBundle, Split
 from .cifar import load_cifar10, load_cifar100
 from .digits import load_fashion_mnist, load_mnist, load_mnist5k
@@ -62,9 +62,7 @@ def load_dataset(
     if name in LATER:
         raise ValueError(f"data set {name!r} (event camera) comes with a later release")
     if name not in LOADERS:
-        near = difflib.get_close_matches(str(name), LOADERS, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(LOADERS)}"
-        raise ValueError(f"unknown data set {name!r}; {hint}")
+        raise ValueError(f"unknown data set {name!r}; {near_names(name, LOADERS)}")
     fraction = check_fraction(val_fraction)
     folder = given_folder(name, path, may_be_new=download)
     arguments = (folder, img_size, in_chans, download)

@@ -4,13 +4,13 @@ Each leaves something out or counts it in its own way (docs/energy.md); our reco
 """
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from ..counting import OperationCounter, settle
 from ..counting.published import PublishedRow, PublishedRows
+from ..support.messages import near_names
 from .calling import prepared, reset_spikingjelly
 
 MAC_PICOJOULES, AC_PICOJOULES = 4.6, 0.9  # 45 nm, 32-bit float: Horowitz, ISSCC 2014
@@ -176,10 +176,7 @@ def recount(model: nn.Module, images: Tensor, convention: str, timesteps: int = 
         convention: "spikingformer", "sdt" or "spikingresformer".
     """
     if convention not in CONVENTIONS:
-        near = difflib.get_close_matches(convention, CONVENTIONS, n=3, cutoff=0.4)
         raise ValueError(
-            f"unknown convention {convention!r}; "
-            f"{'did you mean ' + ', '.join(near) + '?' if near else ''} known: "
-            f"{', '.join(CONVENTIONS)}"
+            f"unknown convention {convention!r}; {near_names(convention, CONVENTIONS)}"
         )
     return CONVENTIONS[convention].recount(model, images, timesteps)

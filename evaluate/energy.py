@@ -8,11 +8,11 @@ A model of your own is five lines:
 """
 
 import dataclasses
-import difflib
 import math
 
 from ..counting import Totals
 from ..support.choices import ENERGY_MODELS
+from ..support.messages import near_names
 from .memory import MemoryModel
 
 PICOJOULES_IN_MILLIJOULE = 1e9
@@ -118,10 +118,8 @@ def energy_model(model: str | EnergyModel) -> EnergyModel:
     if isinstance(model, EnergyModel):
         return model
     if model not in ENERGY_MODELS:
-        near = difflib.get_close_matches(str(model), ENERGY_MODELS, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(ENERGY_MODELS)}."
         raise ValueError(
-            f"unknown energy model {model!r}; {hint} A model of your own: "
+            f"unknown energy model {model!r}; {near_names(model, ENERGY_MODELS)} A model of your own: "
             "EnergyModel(name, mac_picojoules, ac_picojoules, source)"
         )
     return ENERGY_MODELS[model]

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import operator
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from ..counting import Ledger, NodeCounter, OperationCounter, Totals, settle
 from ..snn.ideal import ideal_neurons
+from ..support.whole_numbers import whole_number
 from .accuracy import Accuracy
 from .calling import Caller, device_of, prepared
 from .costs import put_costs
@@ -89,10 +89,10 @@ def evaluate(
     """
     energy = energy_model(energy)
     steps = _largest(timesteps)
-    limit = None if limit is None else _whole("limit", limit)
+    limit = None if limit is None else whole_number("limit", limit)
     if early_exit is not None and not 0 < early_exit <= 1:
         raise ValueError(f"early_exit {early_exit} must lie in (0, 1]: a confidence, e.g. 0.95")
-    caller = Caller(model, steps, None if chunk is None else _whole("chunk", chunk))
+    caller = Caller(model, steps, None if chunk is None else whole_number("chunk", chunk))
     first_index = getattr(loader, "first_index", 0) if first_index is None else first_index
     place = torch.device(device) if device is not None else device_of(model)
     with prepared(model, ann, device=device):
@@ -320,17 +320,7 @@ def _largest(timesteps) -> int | None:
     values = list(timesteps) if isinstance(timesteps, Sequence) else [timesteps]
     if not values:
         raise ValueError("timesteps is empty; give a whole number of at least 1")
-    return max(_whole("timesteps", value) for value in values)
-
-
-def _whole(name: str, value) -> int:
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = 0
-    if isinstance(value, (bool, str)) or whole < 1:
-        raise ValueError(f"{name} {value!r} must be a whole number of at least 1")
-    return whole
+    return max(whole_number("timesteps", value) for value in values)
 
 
 def _bar(loader, limit: int | None, progress: bool, name):

@@ -2,18 +2,15 @@
 
 import dataclasses
 import json
-import platform
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from numbers import Real
 from pathlib import Path
-
-import torch
 
 from ..support.atomic import write_file
 from ..support.files import read_json
 from ..support.messages import shown
+from ..support.versions import versions
 
 SCHEMA = 1
 
@@ -88,15 +85,6 @@ class Record(Promised):
 
 
 KEYS = tuple(field.name for field in dataclasses.fields(Promised))
-
-
-def versions() -> dict[str, str]:
-    """Versions that a result depends on."""
-    try:
-        ours = metadata.version("spikeswap")
-    except metadata.PackageNotFoundError:  # used from a folder on the path, not installed
-        ours = "not installed"
-    return {"spikeswap": ours, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def write_eval_json(

@@ -1,11 +1,14 @@
 """Images that a model runs on, where the caller gives none."""
 
+import contextlib
 from collections.abc import Iterator
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .copying import about
+from .errors import FAILURES
 
 USUAL_SIZES = (224, 64, 32, 28)
 
@@ -34,6 +37,42 @@ def usual_images(model: nn.Module) -> Iterator[torch.Tensor]:
     first = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
     for size in USUAL_SIZES if isinstance(first, nn.Conv2d) else ():
         yield like_weights(model, torch.zeros(1, first.in_channels, size, size))
+
+
+CHECKED_SIZES = (64, 32, 28, 224)
+LARGEST_SIZE = 256
+
+
+def possible_shapes(model: nn.Module) -> Iterator[tuple[int, ...]]:
+    """Shapes of two images that a model may run on: usual sizes, then any up to 256 pixels.
+
+    The first layer with weights tells channels and axes. Beyond the usual sizes only those are given
+    on which the model runs without values (shapes alone, which costs little).
+    """
+    layers = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    first = next((m for m in model.modules() if isinstance(m, layers)), None)
+    if isinstance(first, nn.Linear):
+        yield 2, first.in_features
+        yield 2, 16, first.in_features
+    if first is None or isinstance(first, nn.Linear):
+        return
+    axes = len(first.kernel_size)
+    for size in CHECKED_SIZES:
+        yield 2, first.in_channels, *[size] * axes
+    for size in range(1, LARGEST_SIZE + 1):
+        shape = (2, first.in_channels, *[size] * axes)
+        if size not in CHECKED_SIZES and _runs_on(model, shape):
+            yield shape
+
+
+def _runs_on(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake, torch.no_grad():
+        images = like_weights(model, torch.zeros(shape))
+        with contextlib.suppress(*FAILURES, ArithmeticError):
+            model(images)
+            return True
+    return False
 
 
 def like_weights(model: nn.Module, example: torch.Tensor) -> torch.Tensor:

@@ -5,9 +5,9 @@ import operator
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import fx
 
-from ..ops import DROPOUTS, View, module_of, operation_of, spelling
+from ..ops import View, module_of, operation_of, spelling
 from .errors import Offence
 from .nodes import place_of, takes_one_of_several, words_of
 from .parts import set_part
@@ -34,7 +34,7 @@ def in_place_to_plain(gm: fx.GraphModule) -> int:
         if not node.args or not isinstance(node.args[0], fx.Node):
             continue
         changed += 1
-        if isinstance(module, (*DROPOUTS, nn.Identity)):  # off: nothing is changed
+        if module is not None and operation_of(gm, node).inactive:  # off: nothing is changed
             module.inplace = False
             continue
         source = node.args[0]

@@ -1,7 +1,6 @@
 """A traced graph must compute what the model does: the two are compared on an image of noise."""
 
 import contextlib
-import logging
 import warnings
 
 import torch
@@ -9,12 +8,8 @@ from torch import fx, nn
 
 from .copying import copy_model
 from .errors import FAILURES, Offence, UnconvertibleError
-from .example_images import like_weights
+from .example_images import LARGEST_SIZE, like_weights, possible_shapes
 
-log = logging.getLogger(__name__)
-
-# Sizes that are tried where nothing tells the size; the first on which the model runs is taken.
-USUAL_SIZES = (64, 32, 28, 224)
 _REMEDY = (
     "it may be random in eval mode, change tensors in place through a view, or keep state; make it "
     "a pure function of the image"
@@ -25,28 +20,23 @@ _REMEDY = (
 def check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
     """Refuse a graph that does not compute what the model does on an example of noise.
 
-    Where no example is known, the model itself must run on the noise and give the same twice,
-    otherwise nothing is compared. The caller's model and random numbers stay as they were.
+    Where no example is known, usual sizes are tried; a model that differs from itself on the noise is
+    not compared. The caller's model and random numbers stay as they were.
 
     Raises:
-        UnconvertibleError: the numbers differ, or the graph fails where the model runs.
+        UnconvertibleError: the numbers differ, the graph fails where the model runs, or no size
+            of image is known to fit.
     """
     given = gm.meta["example"]
-    traced_with = gm.meta.pop("traced_with", None)
+    traced_with = gm.meta.get("traced_with")
     if gm.meta.get("offences"):
         return
-    if given is not None:
-        shapes = [tuple(given.shape)]
-    elif traced_with is not None:
-        shapes = [(2, *traced_with[1:])]
-    else:
-        shapes = usual_shapes(model)
-    if not shapes:
-        return
+    known = [tuple(given.shape)] if given is not None else []
+    known = [(2, *traced_with[1:])] if not known and traced_with is not None else known
     with _same_random_numbers(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the model's own, told when the caller runs it
         original = copy_model(model).eval()
-        for shape in shapes:
+        for shape in known or possible_shapes(original):
             noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
             noise = like_weights(model, noise) if given is None else noise.to(given)
             try:
@@ -57,14 +47,8 @@ def check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
             if _is_finite_tensor(expected) and torch.equal(expected, again):
                 _compare(expected, gm, noise)
             return
-    log.info("numbers of the traced graph were not compared: no size of image is known to fit")
-
-
-def usual_shapes(model: nn.Module) -> list[tuple[int, ...]]:
-    first = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
-    if isinstance(first, nn.Linear):
-        return [(2, first.in_features)]
-    return [(2, first.in_channels, n, n) for n in USUAL_SIZES] if first is not None else []
+    what = f"its numbers cannot be checked: it runs on no image of 1 to {LARGEST_SIZE} pixels"
+    raise _offence(what, "give example_inputs=images of the size that it is made for")
 
 
 def _is_finite_tensor(value) -> bool:

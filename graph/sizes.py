@@ -5,14 +5,16 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import fx
 
-SIZE_METHODS = ("size", "dim", "numel")
+from ..ops import TABLE, spelling
 
 
 def is_size(node: fx.Node) -> bool:
     """x.shape, x.ndim, x.size(), x.dim(), x.numel()."""
-    return node.target in SIZE_METHODS or (
-        node.target is getattr and node.args[1] in ("shape", "ndim")
-    )
+    if node.op not in ("call_function", "call_method"):
+        return False
+    if node.target is getattr:
+        return node.args[1] in ("shape", "ndim")
+    return spelling(node).operation is TABLE["size"]
 
 
 def _walk(node: fx.Node, stop: Callable[[fx.Node], bool] = lambda n: False) -> Iterator[fx.Node]:

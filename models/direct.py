@@ -8,12 +8,13 @@ import logging
 import math
 import re
 from functools import partial
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 from spikingjelly.activation_based import base, surrogate
 from torch import nn
 
+from ..support.whole_numbers import whole_number
 from .spiking_nodes import IFNode, LIFNode, ParametricLIFNode
 
 logger = logging.getLogger(__name__)
@@ -173,8 +174,7 @@ class DirectNetwork(nn.Module):
 def check_positive(**numbers: int) -> None:
     """Raise a `ValueError` for a number that is not a whole number from 1 on."""
     for name, value in numbers.items():
-        if isinstance(value, bool) or not (isinstance(value, Integral) and value >= 1):
-            raise ValueError(f"{name} is {value!r}; it must be a whole number from 1 on")
+        whole_number(name, value)
 
 
 def check_divides(name: str, value: int, divisor: int, why: str) -> None:

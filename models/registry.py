@@ -1,10 +1,11 @@
 """Model names, and the one way to build a model from its name."""
 
-import difflib
 import inspect
 from collections.abc import Callable
 
 from torch import nn
+
+from ..support.messages import near_names
 
 _BUILDERS: dict[str, tuple[Callable[..., nn.Module], dict]] = {}
 
@@ -27,15 +28,8 @@ def list_models() -> list[str]:
 def is_direct(name: str) -> bool:
     """Whether this name is a spiking network that is trained as it is, without a conversion."""
     if name not in _BUILDERS:
-        raise ValueError(f"unknown model {name!r}; {near_names(name, _BUILDERS)}")
+        raise ValueError(f"unknown model {name!r}; {near_names(name, list_models())}")
     return hasattr(_BUILDERS[name][0], "step_logits")
-
-
-def near_names(name: str, known) -> str:
-    """`; did you mean a, b?` for a name that is unknown, or the whole list."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=4, cutoff=0.5)
-    return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
 
 
 def create_model(
@@ -58,7 +52,7 @@ def create_model(
         ValueError: unknown name or override, or a combination that cannot be built.
     """
     if name not in _BUILDERS:
-        raise ValueError(f"unknown model {name!r}; {near_names(name, _BUILDERS)}")
+        raise ValueError(f"unknown model {name!r}; {near_names(name, list_models())}")
     builder, arguments = _BUILDERS[name]
     given = {"img_size": img_size, "in_chans": in_chans}
     given = {key: value for key, value in given.items() if value is not None}

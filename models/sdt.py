@@ -10,6 +10,7 @@ import re
 import torch
 from torch import nn
 
+from ..support.messages import near_names
 from .direct import (
     DirectNetwork,
     check_divides,
@@ -20,7 +21,7 @@ from .direct import (
     over_time,
     spiking_neuron,
 )
-from .registry import near_names, register
+from .registry import register
 
 SDT_NEURONS = ("lif", "plif")
 

@@ -7,6 +7,7 @@ analog, attention without softmax. Keys, quirks and dead weights are those of th
 import torch
 from torch import nn
 
+from ..support.messages import near_names
 from .direct import (
     DirectNetwork,
     check_divides,
@@ -17,7 +18,7 @@ from .direct import (
     over_time,
     spiking_neuron,
 )
-from .registry import near_names, register
+from .registry import register
 
 # (key stem of stage 0, of stages 1 to 4, pool in front of stages 1 to 4, key-value product first)
 TOKENIZERS = {

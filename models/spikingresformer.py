@@ -7,6 +7,7 @@ group-wise spiking feed-forward network (GWSFFN). Keys and quirks are the publis
 import torch
 from torch import nn
 
+from ..support.messages import near_names
 from .direct import (
     DirectNetwork,
     check_divides,
@@ -18,7 +19,7 @@ from .direct import (
     over_time,
     spiking_neuron,
 )
-from .registry import near_names, register
+from .registry import register
 
 STEM_STRIDE = {"imagenet": 4, "cifar": 1}
 RESFORMER_NEURONS = ("lif", "plif")

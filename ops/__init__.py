@@ -4,8 +4,8 @@ from .batch import BATCH_FIRST, Call, Mixes
 from .facts import Channels, Cost, Kind, Operation, Spikes, View
 from .rows import SMOOTH_REMEDY, UNKNOWN_REMEDY
 from .table import (
+    ATEN,
     BATCH_NORMS,
-    DROPOUTS,
     TABLE,
     UNKNOWN,
     WEIGHT_LAYERS,
@@ -20,9 +20,9 @@ from .table import (
 )
 
 __all__ = [
+    "ATEN",
     "BATCH_FIRST",
     "BATCH_NORMS",
-    "DROPOUTS",
     "SMOOTH_REMEDY",
     "TABLE",
     "UNKNOWN",

@@ -59,6 +59,7 @@ class Spikes(enum.Enum):
     SCALED  spikes, where the other operand is one number or one per channel
     BINARY  0 and 1, whatever the operands are
     UNSURE  the values decide
+    WHOLE   whole numbers, whatever the operands are: the values decide
     ANALOG  averages, sums of weighted spikes
     NOTHING made of no values at all
     """
@@ -68,6 +69,7 @@ class Spikes(enum.Enum):
     SCALED = "scaled"
     BINARY = "binary"
     UNSURE = "unsure"
+    WHOLE = "whole"
     ANALOG = "analog"
     NOTHING = "nothing"
 
@@ -108,6 +110,9 @@ class Operation:
         batch: where the batch axis goes, or that it mixes images.
         cost: None: nothing, or synapses.
         several: it gives several tensors (`max` where it is given an axis).
+        inactive: it gives its operand back in eval mode.
+        in_order: the elements of the result are those of the operand, in the same order.
+        takes: position of the axis of which it takes one entry or some (`select`, `narrow`).
         synapses: it multiplies with weights, or two tensors with each other.
         aten: names beside `name` and `spellings` under which PyTorch dispatches it.
         remedy: what to do where it is refused.
@@ -126,6 +131,9 @@ class Operation:
     channels: Channels = Channels.UNKNOWN
     cost: Cost | None = None
     several: bool = False
+    inactive: bool = False
+    in_order: bool = False
+    takes: int | None = None
     synapses: bool = False
     aten: tuple[str, ...] = ()
     remedy: str = ""

@@ -101,36 +101,38 @@ MOVES = [
     *_view("movedim=moveaxis", batch.moved),
     *_view("permute", batch.permuted),
     *_view("t@numpy_T", batch.turned),
-    *_view("squeeze", batch.squeezed),
-    *_view("unsqueeze", batch.unsqueezed),
-    *_view("view@_unsafe_view,_reshape_alias", batch.reshaped),
-    *_view("view_as", batch.reshaped, values=(0, 1)),
-    *_view("reshape", batch.reshaped, PERHAPS),
-    *_view("reshape_as", batch.reshaped, PERHAPS, values=(0, 1)),
-    *_view("flatten", batch.flattened, PERHAPS),
-    *_view("unflatten", batch.unflattened),
-    *_view("detach=positive,resolve_conj,resolve_neg@alias,_conj", batch.kept, channels=KEPT),
-    *_view("contiguous@lift_fresh", batch.kept, PERHAPS, channels=KEPT),
-    *_view("to=float,double,type,type_as@_to_copy", batch.kept, PERHAPS, values=(0, 1), channels=KEPT),
+    *_view("squeeze", batch.squeezed, in_order=True),
+    *_view("unsqueeze", batch.unsqueezed, in_order=True),
+    *_view("view@_unsafe_view,_reshape_alias", batch.reshaped, in_order=True),
+    *_view("view_as", batch.reshaped, values=(0, 1), in_order=True),
+    *_view("reshape", batch.reshaped, PERHAPS, in_order=True),
+    *_view("reshape_as", batch.reshaped, PERHAPS, values=(0, 1), in_order=True),
+    *_view("flatten", batch.flattened, PERHAPS, in_order=True),
+    *_view("unflatten", batch.unflattened, in_order=True),
+    *_view("detach=positive,resolve_conj,resolve_neg@alias,_conj", batch.kept, channels=KEPT,
+           in_order=True),
+    *_view("contiguous@lift_fresh", batch.kept, PERHAPS, channels=KEPT, in_order=True),
+    *_view("to=float,double,type,type_as@_to_copy", batch.kept, PERHAPS, values=(0, 1),
+           channels=KEPT, in_order=True),
     *_view("half=bfloat16", batch.kept, PERHAPS, Spikes.UNSURE, channels=KEPT),
-    *_view("identity", batch.kept, channels=KEPT),
+    *_view("identity", batch.kept, channels=KEPT, inactive=True, in_order=True),
     *_view("dropout=dropout1d,dropout2d,dropout3d,feature_dropout@native_dropout", batch.kept, PERHAPS,
-           channels=KEPT),
+           channels=KEPT, inactive=True),
     *_view("drop_path=stochastic_depth,drop_block,alpha_dropout,feature_alpha_dropout", batch.kept,
-           PERHAPS, channels=KEPT),
+           PERHAPS, channels=KEPT, inactive=True),
     *_view("expand", batch.expanded, spikes=PART),
     *_view("broadcast_to", batch.expanded, spikes=PART),
     *_view("expand_as", batch.as_other, spikes=PART, values=(0, 1)),
-    *_view("chunk@unsafe_chunk", batch.along(2, 0), spikes=PART, several=True),
+    *_view("chunk@unsafe_chunk", batch.along(2, 0), spikes=PART, several=True, takes=2),
     *_view("split=split_with_sizes,tensor_split@unsafe_split,unsafe_split_with_sizes,split_copy",
-           batch.along(2, 0), spikes=PART, several=True),
-    *_view("narrow", batch.along(1), spikes=PART),
-    *_view("unbind", batch.taken, spikes=PART, several=True),
-    *_view("select", batch.taken, spikes=PART),
-    *_view("getitem@slice,index", batch.item, PERHAPS, PART),
+           batch.along(2, 0), spikes=PART, several=True, takes=2),
+    *_view("narrow", batch.along(1), spikes=PART, takes=1),
+    *_view("unbind", batch.taken, spikes=PART, several=True, takes=1),
+    *_view("select", batch.taken, spikes=PART, takes=1),
+    *_view("getitem@slice,index", batch.item, PERHAPS, PART, takes=1),
     *_view("diagonal", batch.diagonals, spikes=PART),
     *_view("unfold", batch.windows, spikes=PART),
-    *_view("clone", batch.kept, View.NEVER, channels=KEPT),
+    *_view("clone", batch.kept, View.NEVER, channels=KEPT, in_order=True),
     *_view("flip", batch.along(1), View.NEVER),
     *_view("roll", batch.along(2), View.NEVER),
     *_view("rot90", batch.turned_by, View.NEVER),
@@ -174,8 +176,7 @@ SUMS = [
     ),
     *_rows(
         LINEAR,
-        "interpolate=upsample@upsample_nearest1d,upsample_nearest2d,upsample_nearest3d,"
-        "_upsample_nearest_exact1d,_upsample_nearest_exact2d,upsample_linear1d,upsample_bilinear2d,"
+        "interpolate=upsample@upsample_linear1d,upsample_bilinear2d,"
         "upsample_bicubic2d,_upsample_bilinear2d_aa,_upsample_bicubic2d_aa,upsample_trilinear3d",
         "resampling",
         batch=batch.first_only,
@@ -330,9 +331,9 @@ NONLINEARITIES = [
     *_pointwise("pow", augmented=("ipow", torch.pow)),
     *_pointwise("maximum minimum", PART),
     *_pointwise("where masked_fill", PART),
-    *_pointwise("round floor ceil trunc=fix", UNSURE),
+    *_pointwise("round floor ceil trunc=fix", Spikes.WHOLE),
     *_pointwise("long=int,short,bool,byte", PART, None),
-    *_pointwise("floordiv=floor_divide", UNSURE, augmented=("ifloordiv", operator.floordiv)),
+    *_pointwise("floordiv=floor_divide", Spikes.WHOLE, augmented=("ifloordiv", operator.floordiv)),
     *_pointwise("mod=remainder,fmod", UNSURE, augmented=("imod", operator.mod)),
     *_pointwise("frexp", several=True),
     *_pointwise("copysign"),
@@ -376,14 +377,14 @@ NUMBERS = [
     ),
     *_rows(
         CREATE,
-        "zeros_like@zero",
+        "zeros_like",
         augmented=("zero_", torch.zeros_like),
         spikes=NOTHING,
         batch=batch.kept,
     ),
     *_rows(
         CREATE,
-        "full_like@fill",
+        "full_like",
         augmented=("fill_", torch.full_like),
         spikes=NOTHING,
         batch=batch.kept,
@@ -398,10 +399,39 @@ NUMBERS = [
     ),
     *_rows(
         REFUSED,
-        "random=rand,randn,randint,randperm,rand_like,randn_like,randint_like,bernoulli,multinomial,"
+        "random=rand,randn,randint,randperm,rand_like,randn_like,randint_like,multinomial,"
         "normal,poisson,gumbel_softmax,uniform,exponential,log_normal,cauchy,geometric",
         remedy=RANDOM_REMEDY,
     ),
 ]
 
-ROWS = [*MOVES, *SUMS, *NONLINEARITIES, *ACTIVATIONS, *NUMBERS]
+# ---- what only PyTorch's dispatcher names ----------------------------------------------------------
+DISPATCHED = [
+    *_rows(REFUSED, "bernoulli", spikes=BINARY, remedy=RANDOM_REMEDY),
+    *_rows(
+        REFUSED,
+        "aten::nearest@upsample_nearest1d,upsample_nearest2d,upsample_nearest3d,"
+        "_upsample_nearest_exact1d,_upsample_nearest_exact2d",
+        "resampling",
+        spikes=PART,
+        remedy=UNKNOWN_REMEDY,
+    ),
+    *_rows(REFUSED, "aten::sampler@grid_sampler_2d", "resampling", remedy=UNKNOWN_REMEDY),
+    *_rows(
+        REFUSED,
+        "aten::moves@as_strided,copy,fill,zero,index_copy,index_put,masked_scatter,scatter,"
+        "select_scatter,slice_scatter,unsafe_index",
+        spikes=PART,
+        remedy=UNKNOWN_REMEDY,
+    ),
+    *_rows(
+        REFUSED,
+        "aten::bookkeeping@_has_compatible_shallow_copy_type,_local_scalar_dense,_pin_memory,"
+        "_nested_tensor_from_mask,cos_,embedding,empty_strided,new_empty_strided,equal,fft_fftfreq,"
+        "is_pinned,is_same_size,item,lift_fresh_copy,narrow_copy,nonzero,one_hot,record_stream,"
+        "resize,set,set_,sym_size",
+        remedy=UNKNOWN_REMEDY,
+    ),
+]
+
+ROWS = [*MOVES, *SUMS, *NONLINEARITIES, *ACTIVATIONS, *NUMBERS, *DISPATCHED]

@@ -17,7 +17,8 @@ LEAF = Operation("leaf", Kind.NONLINEAR, batch=kept)  # of the user: on running 
 
 _SPELLED = {word: row for row in TABLE.values() for word in (row.name, *row.spellings)}
 _AUGMENTED = {row.augmented[0]: row for row in TABLE.values() if row.augmented}
-_BY_ATEN = {word: row for row in TABLE.values() for word in row.aten}
+# Under the names that PyTorch dispatches, without overload and trailing underscore.
+ATEN = {**_SPELLED, **{word: row for row in TABLE.values() for word in row.aten}}
 # Functions that share their name with another operation.
 _EXACT = {
     F.unfold: "im2col",
@@ -133,6 +134,5 @@ def classes_of(*names: str) -> tuple[type, ...]:
     return tuple(c for word, classes in MODULES if word.split()[0] in names for c in classes)
 
 
-DROPOUTS = classes_of("dropout", "drop_path")
 BATCH_NORMS = classes_of("batch_norm")
 WEIGHT_LAYERS = classes_of(*(name for name, row in TABLE.items() if row.synapses))

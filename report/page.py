@@ -9,9 +9,10 @@ from markupsafe import Markup, escape
 
 from ..evaluate.energy import ENERGY_MODELS
 from ..evaluate.observation import Observation
-from ..evaluate.records import check_record, read_eval_json, versions
+from ..evaluate.records import check_record, read_eval_json
 from ..support.atomic import write_file
 from ..support.metrics_file import read_metrics
+from ..support.versions import versions
 from . import figures
 from .distribution_figures import distributions, norms
 from .drawing import Drawing

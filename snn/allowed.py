@@ -1,12 +1,14 @@
 """The closed lists of saved conversions: what a stored graph may call, read and be built of."""
 
+import builtins
 import importlib
 
 from torch import nn
 
 from ..neurons import NEURONS
-from ..ops import UNKNOWN, Kind, spelled
-from .strict_json import shown
+from ..ops import UNKNOWN, Kind, function_spelling, spelled
+from ..ops.modules import MODULES
+from ..support.messages import shown
 
 READABLE = {"shape", "ndim", "dtype", "device", "T", "mT", "values", "indices", "is_cuda"}
 PYTHON_HOMES = ("_operator", "builtins", "math")  # their functions take Python's own values
@@ -19,26 +21,29 @@ _FUNCTION_HOMES = (
     "torchvision.ops",
     "spikeswap.graph.parts",
 )
-_BUILTINS = {"getattr", "int", "float", "len", "max", "min", "sum", "abs", "slice"}
-_TORCH_FILES = """activation batchnorm channelshuffle conv dropout flatten fold instancenorm linear
-normalization padding pixelshuffle pooling upsampling""".split()
-_CLASS_HOMES = (
-    *(f"torch.nn.modules.{name}" for name in _TORCH_FILES),
-    "spikeswap.neurons.mask",
-    "spikeswap.neurons.spiking",
-    "spikeswap.neurons.timed",
-    "timm.layers.norm",
-)
+# Where the classes lie that the table of operations converts, and timm's norms. (The refused ones make
+# as many layers as they are told to.)
+_CLASS_HOMES = {"timm.layers.norm"} | {
+    kind.__module__
+    for row, kinds in MODULES
+    for kind in kinds
+    if spelled(row.split()[0]).operation.kind is not Kind.REFUSED
+}
 
 
 def known_operation(name: str) -> bool:
     """Whether a conversion may call a function or a method of this name."""
     row = spelled(name).operation
+    if name.startswith("__"):
+        return False
     return row is not UNKNOWN and row.kind is not Kind.REFUSED and not spelled(name).in_place
 
 
 def _function(home: str, name: str):
-    known = name in _BUILTINS if home == "builtins" else known_operation(name)
+    if home == "builtins" and not name.startswith("_"):
+        known = function_spelling(getattr(builtins, name, None)).operation.kind is Kind.SIZE
+    else:
+        known = known_operation(name)
     if not known or home not in _FUNCTION_HOMES:
         return None
     found = getattr(importlib.import_module(home), name, None)

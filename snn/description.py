@@ -10,11 +10,12 @@ from torch import fx
 from ..graph import Domain
 from ..neurons import SpikingNeuron
 from ..neurons.coding import CODINGS
+from ..ops import spelled
 from .allowed import PYTHON_HOMES, READABLE, find_class, find_function, known_operation
 from .fields import (
     COUNT,
+    COUNT_OR_NULL,
     LARGEST,
-    LARGEST_COUNT,
     LARGEST_IMAGE,
     NAME,
     OBJECT,
@@ -38,6 +39,7 @@ from .info import ConversionInfo
 from .strict_json import need
 
 TENSORS, DESCRIPTION = "snn.safetensors", "conversion.json"
+LARGEST_GRAPH = 2**16  # nodes, modules and values in arguments; 1,700 nodes of a Swin have 6,000
 LARGEST_POWER = 1024  # a whole exponent
 DTYPES = {
     name: getattr(torch, name)
@@ -65,9 +67,9 @@ _NODE = {
     "domain": one_of([domain.value for domain in Domain]),
     "timed?": YES_OR_NO,
     "shape?": SIZES,
-    "module_path?": (text(r"[\w .@-]*"), "dotted plain names"),
+    "module_path?": (text(r"[\w +=/:@.-]*"), "dotted plain names"),
 }
-_LEAF = {"leaf": NAME}
+_LEAF = {"leaf": TEXT}
 _MODULE = {"class": TEXT, "arguments": OBJECT, "attributes": OBJECT}
 _ARGUMENTS = {  # of our own units; those of others are bounded by the sizes that they multiply to
     "levels?": COUNT,
@@ -78,9 +80,8 @@ _CONSTANTS = {  # tags of arguments that hold no other argument
     "float": text("-?inf"),
     "ellipsis": lambda value: value is True,
     "dtype": lambda value: type(value) is str and value in DTYPES,
-    "device": text(r"(cpu|cuda|mps|xpu)(:\d{1,3})?"),
+    "device": text(r"(cpu|cuda|mps|xpu)(:[0-9]{1,3})?"),
 }
-_SIZED_BY_FLOATS = ("arange", "interpolate", "upsample")
 
 
 def check(description: dict, leaves=()) -> None:
@@ -92,11 +93,8 @@ def check(description: dict, leaves=()) -> None:
     check_fields("the file", description, _FILE)
     check_fields("checksums", description.get("checksums", {}), _CHECKSUMS)
     info, modules = description["info"], description["modules"]
-    levels = info.get("levels")
-    need(
-        type(levels) is not int or levels <= LARGEST_COUNT, "levels of {} are more than any", levels
-    )
     ConversionInfo.from_dict(info)
+    check_fields("info", info, {"levels": COUNT, "timesteps": COUNT_OR_NULL}, others=True)
     for path, written in modules.items():
         _check_path("modules", path)
         if path not in leaves:
@@ -125,12 +123,14 @@ def _check_module(where: str, written) -> None:
 
 def _check_graph(graph: list, modules: dict) -> None:
     names: set[str] = set()
+    size = len(graph) + len(modules)
     for number, node in enumerate(graph):
+        need(size <= LARGEST_GRAPH, f"the graph has more than {LARGEST_GRAPH} nodes and values")
         check_fields(f"node {number}", node, _NODE)
         name = node["name"]
         need(name not in names, f"name {name} of node {number} is taken")
         _check_target(f"node {name}", node, modules)
-        _check_arguments(f"node {name}", node, names)
+        size += _check_arguments(f"node {name}", node, names)
         names.add(name)
     ops = [node["op"] for node in graph]
     need("placeholder" in ops, "the graph has no input")
@@ -154,58 +154,64 @@ def _check_target(where: str, node: dict, modules: dict) -> None:
         need(is_name(target), f"target {{}} of {where} must be a plain identifier", target)
 
 
-def _check_arguments(where: str, node: dict, names: set[str]) -> None:
-    """Values of earlier nodes and plain ones, as many and as large as the call may have."""
+def _check_arguments(where: str, node: dict, names: set[str]) -> int:
+    """Number of values in the arguments, which are those of earlier nodes and constants."""
     op, args, kwargs = node["op"], node["args"]["tuple"], node["kwargs"]["dict"]
     values = [*leaves_of(node["args"], names), *leaves_of(node["kwargs"], names)]
     reads = [value for value in values if type(value) is dict]
     if op in ("placeholder", "get_attr"):
         need(not args and not kwargs, f"{where} must have no arguments")
     elif op == "output":
-        need(len(args) == 1 and args == values == reads, f"{where} must give one node's value")
+        need(len(args) == 1 and args == reads and not kwargs, f"{where} must give one node's value")
     elif op == "call_method":
         need(reads and args[:1] == reads[:1], f"{where} must call a method of a node's value")
     elif op == "call_function":
-        _check_function(where, node["target"], values)
+        _check_function(where, node["target"], args, kwargs, values)
     _check_numbers(where, "" if op == "call_module" else node["target"].rpartition(".")[2], values)
+    return len(values)
 
 
-def _check_function(where: str, target: str, values: list) -> None:
+def _check_function(where: str, target: str, args: list, kwargs: dict, values: list) -> None:
     texts = [value for value in values if type(value) is str]
-    reads = any(type(value) is dict for value in values)
+    reads = [value for value in values if type(value) is dict]
     if target == "builtins.getattr":
-        known = reads and len(values) == 2 and len(texts) == 1 and texts[0] in READABLE
-        need(known, f"attribute {{}} of {where} is not on the list of what is read", texts)
-    elif target.rpartition(".")[0] in PYTHON_HOMES:
+        known = len(reads) == len(texts) == 1 and args == reads + texts and not kwargs
+        readable = known and texts[0] in READABLE
+        need(readable, f"attribute {{}} of {where} is not on the list of what is read", texts)
+    elif target == "_operator.getitem":
+        need(reads and args[:1] == reads[:1], f"{where} must take a part of a node's value")
+    elif target.rpartition(".")[0] in PYTHON_HOMES:  # Python would format or repeat a text
         need(reads and not texts, f"{where} must compute with values of nodes, not with texts")
 
 
 def _check_numbers(where: str, name: str, values: list) -> None:
     """One call may not ask for a tensor or a Python number beyond all bounds."""
-    kinds = (int, float) if name in _SIZED_BY_FLOATS else (int,)
+    kinds = (int, float) if spelled(name).operation.name in ("arange", "interpolate") else (int,)
     numbers = [value for value in values if type(value) in kinds]
     need(sizes_fit(numbers), f"{where} asks for more than {LARGEST} values: {{}}", numbers)
-    small = "pow" not in name or all(abs(number) <= LARGEST_POWER for number in numbers)
+    grows = "pow" in name or "shift" in name
+    small = not grows or all(abs(number) <= LARGEST_POWER for number in numbers)
     need(small, f"{where} has a power above {LARGEST_POWER}: {{}}", numbers)
 
 
 def leaves_of(value, names=(), shapes: bool = False):
     """Every constant and every {"node": name} in a stored argument; ValueError for an unknown form.
 
+    What holds them (a list, a slice) counts as None.
+
     Args:
         names: nodes whose values may be read.
         shapes: tensors, of which the sizes are stored, may be there.
     """
-    tag, inside = "tuple" if type(value) is list else "", value
-    if type(value) is dict:
-        need(len(value) == 1, "{} is no argument", value)
-        ((tag, inside),) = value.items()
+    if type(value) not in (list, dict):
+        yield value
+        return
+    need(type(value) is list or len(value) == 1, "{} is no argument", value)
+    ((tag, inside),) = value.items() if type(value) is dict else [("tuple", value)]
+    yield value if tag == "node" else None
     unknown = "{} is no argument that a conversion has"
-    if not tag:
-        yield value
-    elif tag == "node":
+    if tag == "node":
         need(type(inside) is str and inside in names, "{} is no earlier node", inside)
-        yield value
     elif tag in _CONSTANTS:
         need(_CONSTANTS[tag](inside), unknown, value)
     elif tag == "shape":

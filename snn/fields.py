@@ -3,14 +3,20 @@
 import keyword
 import math
 import re
+import types
+import typing
+import unicodedata
 
+import torch
+
+from ..support.files import MOST_LEVELS
 from .strict_json import need
 
 LARGEST = 2**31  # what sizes may multiply to: elements that 32 bits can number
 LARGEST_IMAGE = 2**28  # values
 LARGEST_COUNT = 2**24  # levels, steps: whole numbers that float32 can count
 
-_PATH = re.compile(r"[\w -]+(\.[\w -]+)*", re.ASCII)
+_PATH = re.compile(r"[\w +=/:@-]+(\.[\w +=/:@-]+)*")  # what no literal in source is ended by
 
 # -- kinds: functions of a value ---------------------------------------------------------------
 
@@ -32,7 +38,7 @@ def list_of(fits):
 
 
 def text(pattern: str):
-    return lambda value: type(value) is str and bool(re.fullmatch(pattern, value, re.ASCII))
+    return lambda value: type(value) is str and bool(re.fullmatch(pattern, value))
 
 
 def tagged(tag: str, inner: type):
@@ -48,9 +54,13 @@ def is_name(value) -> bool:
 
 def is_path(value) -> bool:
     """Dotted names under which a module or a tensor may lie."""
-    if type(value) is not str or not _PATH.fullmatch(value):
+    if type(value) is not str or len(value) > 1000 or not _PATH.fullmatch(value):
         return False
-    return not any(part.startswith("__") or keyword.iskeyword(part) for part in value.split("."))
+    if not unicodedata.is_normalized("NFKC", value):  # Python would read another name
+        return False
+    parts = value.split(".")
+    private = any(part.startswith("__") or keyword.iskeyword(part) for part in parts)
+    return len(parts) <= MOST_LEVELS and not private
 
 
 def sizes_fit(numbers, largest: int = LARGEST) -> bool:
@@ -61,6 +71,30 @@ def sizes_fit(numbers, largest: int = LARGEST) -> bool:
 def is_image(value) -> bool:
     sizes = list_of(between(1, LARGEST))(value)
     return sizes and len(value) > 0 and sizes_fit(value, LARGEST_IMAGE)
+
+
+def fits(value, hint) -> bool:
+    """Whether a value is of an annotated type, such as `int | None`, `dict[str, float]`, `Tensor`."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if hint is typing.Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is typing.Literal:
+        return value in parts
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            fits(key, parts[0]) and fits(item, parts[1]) for key, item in value.items()
+        )
+    if origin in (list, tuple) or hint is torch.Size:
+        kinds = [part for part in parts or (int,) if part is not ...]
+        return isinstance(value, list if origin is list else (list, tuple)) and all(
+            any(fits(item, one) for one in kinds) for item in value
+        )
+    if hint is bool:
+        return isinstance(value, int) and value in (0, 1)
+    kinds = (int, float) if hint is float else hint
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 # -- kinds in words -------------------------------------------------------------------------------
@@ -74,10 +108,8 @@ TEXT = (kind(str), "a text")
 WHOLE = (kind(int), "a whole number")
 OBJECT = (kind(dict), "an object")
 YES_OR_NO = (kind(bool), "true or false")
-RATIO = (lambda v: kind(int, float)(v) and 0 <= v < 1, "a number in [0, 1)")
 COUNT = (between(1, LARGEST_COUNT), f"a whole number from 1 to {LARGEST_COUNT}")
 COUNT_OR_NULL = (optional(COUNT[0]), f"null or {COUNT[1]}")
-NAMES = (list_of(kind(str)), "a list of names")
 NAME = (is_name, "a plain identifier")
 SIZES = (list_of(between(0, LARGEST)), "a list of sizes")
 

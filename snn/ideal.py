@@ -12,15 +12,15 @@ import operator
 import torch
 from torch import Tensor
 
-from ..neurons import SeededMask, SpikingNeuron, quantise
+from ..neurons import SpikingNeuron, quantise
 from ..neurons.qcfs import broadcast_threshold
 
 
 class _Ideal:
     """Stands in for a neuron's `forward`: reads and gives a chunk [K * B, ...]."""
 
-    def __init__(self, neuron: SpikingNeuron, quantised: bool, uneven: torch.Generator | None):
-        self.neuron, self.quantised, self.uneven = neuron, quantised, uneven
+    def __init__(self, neuron: SpikingNeuron, quantised: bool, aim: Tensor | None, random):
+        self.neuron, self.quantised, self.aim, self.random = neuron, quantised, aim, random
 
     def __call__(self, x: Tensor) -> Tensor:
         clock = self.neuron.clock
@@ -35,16 +35,14 @@ class _Ideal:
 
     def target(self, x: Tensor, t: int) -> Tensor:
         """What must have been sent after step t, given what is read in it, both [B, ...]."""
-        height = broadcast_threshold(self.neuron.threshold, self.neuron.axis, x.dim()).to(x)
         coding = self.neuron.coding
-        if self.neuron.running_input:
-            value = x
-        else:
-            self.read = self.read + x
-            value = coding.running(self.read, t)
-        if self.uneven is not None and t == 1:
-            random = torch.rand(x.shape, generator=self.uneven, dtype=torch.double)
-            return random.to(x) * height
+        self.read = self.read + x
+        value = x if self.neuron.running_input else coding.running(self.read, t)
+        value = value if self.aim is None else self.aim
+        height = broadcast_threshold(self.neuron.threshold, self.neuron.axis, x.dim()).to(x)
+        if self.random is not None and t == 1:
+            share = torch.rand(x.shape, generator=self.random, dtype=torch.double)
+            return share.to(x) * height
         if not self.quantised:
             return coding.total(torch.minimum(value.clamp(min=0), height), t)
         levels = self.neuron.levels
@@ -52,7 +50,13 @@ class _Ideal:
 
 
 @contextlib.contextmanager
-def ideal_neurons(network, quantised: bool, masks: str = "frozen", uneven: bool = False):
+def ideal_neurons(
+    network,
+    quantised: bool,
+    masks: str = "frozen",
+    aims: dict[str, Tensor] | None = None,
+    uneven: bool = False,
+):
     """Context manager; inside it every neuron of a `SpikingNetwork` is ideal.
 
     An ideal neuron sends in each step what is still missing to its target: after step t that is
@@ -64,17 +68,19 @@ def ideal_neurons(network, quantised: bool, masks: str = "frozen", uneven: bool 
         quantised: f is QCFS, with threshold and levels of the site; else it is clip(x, 0, threshold).
         masks: "frozen": masks that are the same in every step stay, the others act as their
             expectation; "expectation": all act as their expectation.
+        aims: {site: [B, ...]}, what f is taken of in place of what the neurons read.
         uneven: in the first step a neuron sends anything between 0 and its threshold, at random, so
             that a step and the running value differ: targets hold from the second step on.
     """
     assert masks in ("frozen", "expectation"), masks
-    generator = torch.Generator().manual_seed(0) if uneven else None
-    replaced = {}
-    for module in network.network.modules():
-        if isinstance(module, SpikingNeuron):
-            replaced[module] = _Ideal(module, quantised, generator)
-        elif isinstance(module, SeededMask) and not (masks == "frozen" and module.frozen):
-            replaced[module] = functools.partial(operator.mul, module.expectation)
+    random = torch.Generator().manual_seed(0) if uneven else None
+    replaced = {
+        site.neuron: _Ideal(site.neuron, quantised, (aims or {}).get(name), random)
+        for name, site in network.sites.items()
+    }
+    for mask in network.masks.values():
+        if masks == "expectation" or not mask.frozen:
+            replaced[mask] = functools.partial(operator.mul, mask.expectation)
     with _set_aside(network):
         try:
             for module, forward in replaced.items():

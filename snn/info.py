@@ -2,12 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from types import UnionType
-from typing import get_args, get_origin
 
 from ..neurons import NEURONS
 from ..neurons.mask import check_ratio
 from ..support.choices import ATTENTIONS, SCALINGS
+from .fields import fits
 
 _LAYER = {"name", "ann", "error", "clipping", "quantisation", "unevenness"}
 
@@ -21,7 +20,7 @@ class _Columns(Mapping):
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not _fits(value, field.type):
+            if not fits(value, field.type):
                 kind = getattr(field.type, "__name__", field.type)
                 raise ValueError(f"{field.name} is {value!r}, but must be of type {kind}")
 
@@ -68,22 +67,6 @@ class _Columns(Mapping):
 
     def __len__(self) -> int:
         return len(self.as_dict())
-
-
-def _fits(value, kind) -> bool:
-    """Whether a plain value is of a type such as `int | None`, `list[str]` or `dict[str, float]`."""
-    parts = get_args(kind)
-    if get_origin(kind) is UnionType:
-        return any(_fits(value, part) for part in parts)
-    if get_origin(kind) is list:
-        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
-    if get_origin(kind) is dict:
-        return isinstance(value, dict) and all(
-            _fits(key, parts[0]) and _fits(item, parts[1]) for key, item in value.items()
-        )
-    return isinstance(value, (int, float) if kind is float else kind) and not isinstance(
-        value, bool
-    )
 
 
 @dataclasses.dataclass(eq=False)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import operator
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,6 +12,7 @@ from ..graph import Domain
 from ..graph.image_size import check_image_size, is_about_shapes
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
 from ..support.lock import Lock
+from ..support.whole_numbers import whole_number
 from .executor import Executor
 from .info import ConversionInfo
 from .readout import Readout
@@ -109,7 +109,7 @@ class SpikingNetwork(nn.Module):
         """
         steps = self._steps(timesteps)
         self._check_images(images)
-        chunk = None if chunk is None else self._whole("chunk", chunk)
+        chunk = None if chunk is None else whole_number("chunk", chunk)
         running = self.executor.output.meta["domain"] is Domain.RUNNING
         collected = Readout(self.coding, running, readout or self.info.readout)
         with self._one_at_a_time:
@@ -265,7 +265,7 @@ class SpikingNetwork(nn.Module):
                     "timesteps is missing: give the number T of steps to simulate, "
                     "e.g. timesteps=32"
                 )
-        steps = self._whole("timesteps", timesteps)
+        steps = whole_number("timesteps", timesteps)
         fitted = self.info.calibration.steps if self.info.calibration else None
         if fitted is not None and steps > fitted and not self._told_of_the_end:
             self._told_of_the_end = True
@@ -277,16 +277,6 @@ class SpikingNetwork(nn.Module):
                 steps,
             )
         return steps
-
-    @staticmethod
-    def _whole(name: str, value) -> int:
-        try:
-            whole = operator.index(value)
-        except TypeError:
-            raise ValueError(f"{name} {value!r} must be a whole number of at least 1") from None
-        if isinstance(value, bool) or whole < 1:
-            raise ValueError(f"{name} {value!r} must be a whole number of at least 1")
-        return whole
 
     def _check_images(self, images: Tensor) -> None:
         if not isinstance(images, Tensor) or images.dim() < 2 or len(images) == 0:

@@ -1,6 +1,5 @@
 """A conversion's network from its description, which was checked, and its tensors."""
 
-import types
 import typing
 
 import torch
@@ -10,7 +9,7 @@ from ..graph import Domain
 from ..neurons import NEURONS, Accumulate, SpikingNeuron
 from .allowed import find_class, find_function
 from .description import DESCRIPTION, DTYPES, TENSORS, leaves_of
-from .fields import LARGEST, sizes_fit
+from .fields import LARGEST, fits, sizes_fit
 from .info import ConversionInfo
 from .network import SpikingNetwork
 from .strict_json import need
@@ -95,10 +94,14 @@ def _make(path: str, written: dict) -> nn.Module:
     """A module of its constructor's arguments, on the meta device: no size takes memory."""
     module_class = find_class(written["class"])
     arguments = {name: _decode(value, {}) for name, value in written["arguments"].items()}
-    hints = {**typing.get_type_hints(module_class.__init__), "device": None, "dtype": None}
+    hints = {
+        **typing.get_type_hints(module_class.__init__),
+        "device": type(None),
+        "dtype": type(None),
+    }
     for name, value in arguments.items():
-        fits = _fits(value, hints.get(name, typing.Any))
-        need(fits, f"argument {name} of module {path} cannot be {{}}", value)
+        right = fits(value, hints.get(name, typing.Any))
+        need(right, f"argument {name} of module {path} cannot be {{}}", value)
     with torch.device("meta"):
         module = module_class(**arguments)
     for name, value in written["attributes"].items():
@@ -113,28 +116,9 @@ def _make(path: str, written: dict) -> nn.Module:
         and name == "scale_factor"
     ]
     weights = sum(parameter.numel() for parameter in module.parameters())
-    fits = sizes_fit(sizes, LARGEST * max(1, weights))
-    need(fits, f"module {path} asks for more than {LARGEST} values: {{}}", sizes)
+    small = sizes_fit(sizes, LARGEST * max(1, weights))
+    need(small, f"module {path} asks for more than {LARGEST} values: {{}}", sizes)
     return module
-
-
-def _fits(value, hint) -> bool:
-    """Whether a constructor's annotation lets an argument through."""
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if hint is typing.Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in options)
-    if origin is typing.Literal:
-        return value in options
-    if hint is torch.Size or origin in (tuple, list):
-        options = options or (int,)
-        return isinstance(value, (tuple, list)) and all(
-            any(_fits(part, option) for option in options) for part in value
-        )
-    if hint is bool:
-        return type(value) in (bool, int) and value in (0, 1)
-    return type(value) is hint or hint is float and type(value) is int
 
 
 def _check_units(gm: fx.GraphModule, info: dict) -> None:

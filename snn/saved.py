@@ -10,15 +10,18 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_bytes
 from torch import nn
 
-from ..support.atomic import new_file, write_file
+from ..support.atomic import write_file
+from ..support.files import open_file
+from ..support.messages import reason, shown
 from .description import DESCRIPTION, TENSORS, check
 from .network import SpikingNetwork
 from .restoring import all_tensors, build, check_values, fill
 from .storing import plain, write_modules, write_node
-from .strict_json import check_regular, need, parse, read_json
+from .strict_json import need, parse, read_json
 
 SCHEMA = 1
 
@@ -57,11 +60,7 @@ def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False
     except ValueError as error:
         raise ValueError(f"the network cannot be stored: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
-    with new_file(folder / TENSORS) as temporary:
-        try:
-            save_file(tensors, temporary)
-        except SafetensorError as error:  # disk full
-            raise OSError(error) from error
+    write_file(folder / TENSORS, as_bytes(tensors))
     description["checksums"] = {
         TENSORS: _file_checksum(folder / TENSORS),
         DESCRIPTION: _content_checksum(description),
@@ -116,16 +115,15 @@ def load(folder, leaf_modules: dict[str, nn.Module] | None = None) -> SpikingNet
     """
     description, tensors = Path(folder) / DESCRIPTION, Path(folder) / TENSORS
     given = dict(leaf_modules or {})
-    remedy = "give the folder of a conversion, such as runs/latest/snn/<tag>, or convert again"
-    with _blaming(description, remedy=remedy):
-        content = read_json(description)
+    advice = "give the folder of a conversion, such as runs/latest/snn/<tag>, or convert again"
+    content = read_json(description, "conversion", advice)
+    with _blaming(description, remedy=advice):
         need(type(content) is dict and "schema" in content, "is no conversion: it has no schema")
     with _blaming(description, remedy="install a newer spikeswap or convert again"):
         schema = content["schema"]
         same = type(schema) is int and schema == SCHEMA
         need(same, f"has schema {{}}, this version reads {SCHEMA}", schema)
-    with _blaming(tensors):
-        check_regular(tensors)
+    open_file(tensors, "file", "convert again").close()
     _check_sums(content, description, tensors)
     with _blaming(description, "is damaged or was made by something else: "):
         check(content, given)
@@ -145,7 +143,7 @@ def _check_given(path: Path, modules: dict, given: dict[str, nn.Module]) -> None
             raise ValueError(f"leaf_modules[{name!r}] is no module; give a torch.nn.Module")
         if name not in given and "leaf" in written:
             raise ValueError(
-                f"{path} leaves out module {name!r} ({written['leaf']}), which is the user's own; "
+                f"{path} leaves out module {name!r} ({shown(written['leaf'])}), the user's own; "
                 f"give it as load(folder, leaf_modules={{{name!r}: module}})"
             )
 
@@ -170,5 +168,4 @@ def _blaming(path: Path, what: str = "", remedy: str = "convert again"):
     try:
         yield
     except _FAILURES as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise ValueError(f"{path} {what}{reason}; {remedy}") from error
+        raise ValueError(f"{path} {what}{reason(error)}; {remedy}") from error

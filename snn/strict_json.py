@@ -1,13 +1,14 @@
-"""Reads JSON that may come from a stranger: no pipe, no end of memory, no number without bounds."""
+"""JSON of strangers: no key twice, no number without bounds, nothing deep, no file without end."""
 
 import json
 import math
-import reprlib
-import stat
 from pathlib import Path
 
+from ..support.files import MOST_LEVELS, read_text
+from ..support.messages import reason, shown
+
 LARGEST_FILE = 16 * 2**20  # bytes; the description of a network of 1,700 nodes has 0.9 * 2**20
-DEEPEST = 64  # lists and objects inside each other
+_TOO_DEEP = f"lists lie more than {MOST_LEVELS} deep in each other"
 
 
 def need(true, what: str, *values) -> None:
@@ -16,38 +17,17 @@ def need(true, what: str, *values) -> None:
         raise ValueError(what.format(*map(shown, values)))
 
 
-def shown(value) -> str:
-    """A stranger's value in a message: one short piece of ASCII."""
-    text = reprlib.repr(value).encode("ascii", "backslashreplace").decode()
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def check_regular(path: Path, largest: float = math.inf) -> None:
-    """ValueError unless `path` is a regular file, or a link to one, of at most `largest` bytes."""
+def read_json(path: Path, what: str, advice: str):
+    """What a regular JSON file of at most `LARGEST_FILE` bytes holds; a ValueError names the file."""
+    text = read_text(path, what, advice, LARGEST_FILE)
     try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise ValueError("does not exist") from None
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from error
-    need(stat.S_ISREG(status.st_mode), "is no regular file but a folder, pipe or device")
-    need(status.st_size <= largest, "has {} bytes, of which {} are read", status.st_size, largest)
-
-
-def read_json(path: Path):
-    """What a JSON file holds; a ValueError says what is wrong with the file, which it does not name."""
-    check_regular(path, LARGEST_FILE)
-    try:
-        return parse(path.read_bytes().decode())
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is damaged ({error.reason} at byte {error.start})") from error
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"{what} {path} is damaged ({reason(error)}); {advice}") from error
 
 
 def parse(text: str):
-    """JSON without a key twice, NaN, numbers beyond 64 bits or more than `DEEPEST` levels."""
-    too_deep = f"holds lists more than {DEEPEST} deep in each other"
+    """JSON without a key twice, NaN, numbers beyond 64 bits or more than `MOST_LEVELS` levels."""
     try:
         content = json.loads(
             text,
@@ -56,13 +36,11 @@ def parse(text: str):
             parse_float=lambda digits: _finite(float(digits)),
             parse_constant=lambda name: _finite(float(name)),
         )
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is damaged ({error})") from error
     except RecursionError:
-        raise ValueError(too_deep) from None
+        raise ValueError(_TOO_DEEP) from None
     level, depth = [[content]], 0
     while level:
-        need(depth <= DEEPEST, too_deep)
+        need(depth <= MOST_LEVELS, _TOO_DEEP)
         inside = (v for outer in level for v in (outer.values() if type(outer) is dict else outer))
         level, depth = [v for v in inside if type(v) in (dict, list)], depth + 1
     return content
@@ -73,16 +51,16 @@ def _object(pairs: list[tuple]) -> dict:
     if len(content) < len(pairs):
         seen = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"holds the key {shown(twice)} twice in one object")
+        raise ValueError(f"the key {shown(twice)} stands twice in one object")
     return content
 
 
 def _whole(digits: str) -> int:
     fits = len(digits) <= 20 and -(2**63) <= int(digits) < 2**63
-    need(fits, "holds the number {}, which does not fit into 64 bits", digits)
+    need(fits, "the number {} does not fit into 64 bits", digits)
     return int(digits)
 
 
 def _finite(number: float) -> float:
-    need(math.isfinite(number), "holds a number that is not finite")
+    need(math.isfinite(number), "a number is not finite")
     return number

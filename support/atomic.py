@@ -29,40 +29,28 @@ class CannotWriteError(OSError):
         return self.strerror
 
 
-@contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; flushed and renamed when the block ends well.
+def write_file(path: Path, content: bytes | bytearray | memoryview | str) -> None:
+    """Write a file under a temporary name beside it, flush it to disk, then rename; text as UTF-8.
 
     Its folder is made if needed. If anything fails (disk full, no permission) an older file of
     that name stays as it was.
 
     Raises:
-        CannotWriteError: something in the block or the rename met an OSError.
+        CannotWriteError: the file could not be written.
     """
     path = Path(path)
     temporary = beside(path, "tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb") as file:
+        with open(temporary, "xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException as error:
+    except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):
-            raise CannotWriteError(path, error) from error
-        raise
-
-
-def write_file(path: Path, content: bytes | bytearray | memoryview | str) -> None:
-    """Write a file whole or not at all; text as UTF-8.
-
-    Raises:
-        CannotWriteError: the file could not be written; an older one is as it was.
-    """
-    with new_file(path) as temporary, open(temporary, "xb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        raise CannotWriteError(path, error) from error
 
 
 @contextlib.contextmanager

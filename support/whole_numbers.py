@@ -21,7 +21,7 @@ def whole_number(name: str, value, least: int | None = 1, most: int | None = Non
     if number is None or isinstance(value, bool) or not _within(number, least, most):
         upper = "" if most is None else f" and at most {most:,}"
         lower = "" if least is None else f" of at least {least}"
-        raise ValueError(f"{name} {value!r} must be a whole number{lower}{upper}{hint}")
+        raise ValueError(f"{name} is {value!r}, but must be a whole number{lower}{upper}{hint}")
     return number
 
 

@@ -7,7 +7,7 @@ from timm.optim import create_optimizer_v2, list_optimizers, param_groups_weight
 from timm.scheduler import create_scheduler_v2
 from torch import nn
 
-from ..models.registry import near_names
+from ..support.messages import near_names
 from .nvidia_apex import require_nvidia_apex
 
 logger = logging.getLogger(__name__)

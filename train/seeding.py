@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..distributed import rank
+from ..support.whole_numbers import whole_number
 
 
 def seed_everything(seed: int, epoch: int = 0) -> None:
@@ -23,8 +24,7 @@ def seed_everything(seed: int, epoch: int = 0) -> None:
     Raises:
         ValueError: the seed is negative or no whole number.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed {seed!r} must be a whole number of at least 0, e.g. 0")
+    seed = whole_number("seed", seed, least=0, hint=", e.g. 0")
     words = np.random.SeedSequence([seed, epoch, rank()]).generate_state(3)
     torch.manual_seed(int(words[0]))
     np.random.seed(int(words[1]))

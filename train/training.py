@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..distributed import is_main, sum_over_processes
 from ..support.messages import reason
+from ..support.whole_numbers import whole_number
 from .accuracy import classification_accuracy
 from .objective import Objective, StepLogits, count_correct
 from .parallel import data_parallel
@@ -50,8 +51,7 @@ class Training:
         ema: float,
         schedule: str = "update",
     ):
-        if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 1:
-            raise ValueError(f"epochs {epochs} must be a whole number of at least 1")
+        epochs = whole_number("epochs", epochs)
         if amp not in AMP_TYPES:
             raise ValueError(f"amp {amp!r} is unknown; known: {', '.join(AMP_TYPES)}")
         if amp == "auto":

@@ -1,13 +1,12 @@
 """Passes: random spike masks behind activation sites."""
 
-import difflib
-
 from torch import fx
 
 from ...graph.attention import attention_roles
 from ...graph.sizes import depends_on_image
 from ...graph.surgery import call_module_after, calls, erase, finish, set_module
 from ...neurons import QCFS, SeededMask, SpikeMask
+from ...support.messages import near_names
 
 
 def site_names(gm: fx.GraphModule) -> list[str]:
@@ -33,12 +32,7 @@ def check_mask_sites(wanted, sites: list[str]) -> list[str]:
     """The wanted names, or ValueError for one that is no activation site."""
     for name in wanted:
         if name not in sites:
-            near = difflib.get_close_matches(str(name), sites, n=4)
-            raise ValueError(
-                f"mask site {name!r} is no activation site; "
-                f"{'did you mean' if near else 'sites are'} "
-                f"{', '.join(near or sites[:8])}?"
-            )
+            raise ValueError(f"mask site {name!r} is no activation site; {near_names(name, sites)}")
     return list(wanted)
 
 

@@ -1,7 +1,5 @@
 """Passes: activations to QCFS, QCFS to clipped ReLU or to spiking neurons."""
 
-import difflib
-
 import torch
 from torch import fx, nn
 
@@ -9,6 +7,7 @@ from ...graph.layout import channel_axis
 from ...graph.surgery import calls, finish, set_module
 from ...neurons import NEURONS, QCFS, ClippedReLU
 from ...ops import relu_bound
+from ...support.messages import near_names
 
 
 def relus_to_qcfs(
@@ -50,10 +49,10 @@ def _check_names(thresholds: dict, sites: list[str], size_matters: bool) -> None
     missing = [name for name in sites if name not in thresholds]
     unknown = [name for name in thresholds if name not in sites]
     if missing or unknown:
-        near = difflib.get_close_matches((unknown or missing)[0], sites, n=3)
+        hint = f", {near_names(unknown[0], sites)}" if unknown else ""
         raise ValueError(
             f"thresholds do not fit the network's sites: missing {missing[:5]}, unknown "
-            f"{unknown[:5]}{f', did you mean {near}?' if unknown and near else ''}; make them with "
+            f"{unknown[:5]}{hint}; make them with "
             "activation_thresholds(model, loader) of the same model"
             f"{', and give example_inputs=images of the same size' if size_matters else ''}"
         )

@@ -8,6 +8,7 @@ import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor
 
+from ...ops import TABLE
 from ..sizes import is_number
 from .tracing_errors import BatchDecides, NeedsExample
 
@@ -89,8 +90,9 @@ def _augmented(function):
     return method
 
 
-for _name in "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift".split():
-    setattr(Value, f"__{_name}__", _augmented(getattr(operator, _name)))
+for _name in (row.augmented[0] for row in TABLE.values() if row.augmented):
+    if hasattr(operator, _name):
+        setattr(Value, f"__{_name}__", _augmented(getattr(operator, _name)))
 
 
 class ValueAttribute(Value, fx.proxy.Attribute):

@@ -1,7 +1,6 @@
 """`trace`: the attempts with one example after another, and the graph that comes of them."""
 
 import copy
-import difflib
 import itertools
 import logging
 import threading
@@ -9,6 +8,7 @@ import threading
 import torch
 from torch import fx, nn
 
+from ...support.messages import near_names
 from ..copying import about, copy_model, unwrap
 from ..errors import FAILURES, UnconvertibleError
 from ..example_images import guess_example, like_weights, usual_images
@@ -68,11 +68,8 @@ def _leaves(model: nn.Module, leaf_modules) -> list:
     names = dict(model.named_modules())
     for leaf in leaf_modules:
         if isinstance(leaf, str) and leaf not in names:
-            near = difflib.get_close_matches(leaf, names, n=3)
             raise ValueError(
-                f"leaf module {leaf!r} is no module of the network; "
-                f"{'did you mean' if near else 'modules are'} "
-                f"{', '.join(near or list(names)[1:8])}?"
+                f"leaf module {leaf!r} is no module of the network; {near_names(leaf, list(names)[1:])}"
             )
     instances = [name for name, m in names.items() if any(m is leaf for leaf in leaf_modules)]
     return [leaf for leaf in leaf_modules if not isinstance(leaf, nn.Module)] + instances

@@ -105,10 +105,13 @@ def test_loaders_without_images_are_refused(model, loader, words):
         activation_thresholds(model, loader)
 
 
-def test_nan_names_the_site(model, images):
-    images[3, 0, 2, 2] = float("nan")
+def test_nan_names_the_image_and_an_overflow_the_site(model, images):
+    bad = images.clone()
+    bad[3, 0, 2, 2] = float("nan")
+    with pytest.raises(ValueError, match="image 3 of batch 1"):
+        activation_thresholds(model, [images, bad])
     with pytest.raises(ValueError, match="'act'"):
-        activation_thresholds(model, [images])
+        activation_thresholds(model, [images.clamp(-1, 1) * 3e38])
 
 
 def test_unknown_method_lists_the_known_ones(model, images):
@@ -169,7 +172,7 @@ def test_impossible_percentiles_are_refused(model, images, percentile):
 
 
 def test_a_network_without_sites_is_refused(images):
-    with pytest.raises(ValueError, match="no activation site"):
+    with pytest.raises(ValueError, match="has no ReLU, ReLU6 or QCFS"):
         activation_thresholds(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()), [images])
 
 

@@ -3,6 +3,7 @@
 import copy
 import logging
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -153,6 +154,23 @@ def test_calibration_is_insertion_with_observed_thresholds(images):
     fine = convert_model(source, neuron="multi", calibration=[images], levels=4096)
     error = (fine(images, timesteps=40)[-1] - source(images)).norm() / source(images).norm()
     assert fine.info["levels"] == 4096 and error < 1e-2
+
+
+def test_integers_of_numpy_are_whole_numbers_too(images, tmp_path):
+    source = Net().eval()
+    given = {"seed": np.int64(3), "levels": np.uint8(8), "calibration": [images]}
+    snn = convert_model(source, neuron="stbif", **given)
+    plain = convert_model(source, neuron="stbif", seed=3, levels=8, calibration=[images])
+    out = snn(images, timesteps=np.int32(5), chunk=np.int8(2))
+    assert torch.equal(out, plain(images, timesteps=5))
+    snn.save(tmp_path / "snn")
+    assert spikeswap.load(tmp_path / "snn").info["seed"] == 3
+    for wrong in (True, 3.0, np.float32(3), "3"):
+        for name in ("seed", "levels"):
+            with pytest.raises(ValueError, match=f"{name} .* must be a whole number"):
+                convert_model(source, neuron="stbif", **{**given, name: wrong})
+        with pytest.raises(ValueError, match="timesteps .* must be a whole number"):
+            snn(images, timesteps=wrong)
 
 
 def test_one_threshold_a_channel_or_a_site(images):

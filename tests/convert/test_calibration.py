@@ -189,7 +189,7 @@ def test_steps_that_mean_nothing_are_refused(qcfs, digits, steps):
 @pytest.mark.parametrize(
     "loader, words",
     [
-        ([], "no batch"),
+        ([], "no images"),
         ([torch.zeros(0, 1, 16, 16, dtype=torch.double)], "no images"),
         ([torch.full((2, 1, 16, 16), torch.nan, dtype=torch.double)], "NaN"),
         ([torch.zeros(2, 1, 20, 20, dtype=torch.double)], "20"),

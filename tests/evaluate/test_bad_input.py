@@ -74,11 +74,11 @@ def test_wrong_shapes(images, labels, shape, message):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"timesteps": 0}, "timesteps 0"),
-        ({"timesteps": 2.5}, "timesteps 2.5"),
+        ({"timesteps": 0}, "timesteps is 0"),
+        ({"timesteps": 2.5}, "timesteps is 2.5"),
         ({"timesteps": []}, "timesteps is empty"),
-        ({"limit": 0}, "limit 0"),
-        ({"chunk": -1}, "chunk -1"),
+        ({"limit": 0}, "limit is 0"),
+        ({"chunk": -1}, "chunk is -1"),
         ({"early_exit": 0}, "early_exit 0"),
         ({"energy": "45nm-fp23"}, "did you mean 45nm-fp32"),
     ],

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from spikeswap.convert.analysis import check_convertible
 from spikeswap.graph import UnconvertibleError, normal_form, trace
+from spikeswap.graph.analysis import check_convertible
 from spikeswap.graph.normal_form import (
     functions_to_modules,
     in_place_to_plain,

@@ -54,9 +54,19 @@ def test_wrong_numbers_are_found_with_an_example():
         insert_qcfs(Net(knows_whether_it_is_traced), example_inputs=torch.zeros(2, 3, 8, 8))
 
 
-def test_a_network_of_an_unusual_size_is_not_compared():
-    net = Net(knows_whether_it_is_traced, 4 * 30 * 30)
-    assert normal_form(net)(torch.zeros(2, 3, 30, 30)).shape == (2, 5)
+@pytest.mark.parametrize("call", [normal_form, insert_qcfs])
+def test_a_size_that_fits_is_searched_for(call):
+    """The first of 1 to 256 pixels on which the network runs; wrong numbers are found on it."""
+    assert call(Net(pure, 4 * 30 * 30))
+    with pytest.raises(UnconvertibleError, match="changed its numbers"):
+        call(Net(knows_whether_it_is_traced, 4 * 30 * 30))
+
+
+@pytest.mark.parametrize("call", [normal_form, insert_qcfs])
+def test_where_no_size_fits_an_example_is_asked_for(call):
+    with pytest.raises(UnconvertibleError, match="example_inputs"):
+        call(Net(pure, 4 * 30 * 31))
+    assert call(Net(pure, 4 * 30 * 31), example_inputs=torch.zeros(2, 3, 30, 31))
 
 
 @pytest.mark.parametrize("body", [counts_its_calls, is_random])

@@ -82,7 +82,7 @@ def test_layer_norms_are_kept_and_never_used():
     "overrides, message",
     [
         ({"num_heads": 7}, "num_heads may be 1, 2"),
-        ({"num_heads": 0}, "from 1 on"),
+        ({"num_heads": 0}, "whole number of at least 1"),
         ({"embed_dim": 100, "num_heads": 4}, "96 or 104"),
         ({"img_size": 30}, "28 or 32"),
         ({"img_size": 40, "tokenizer": "imagenet"}, "32 or 48"),

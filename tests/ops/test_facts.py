@@ -123,6 +123,31 @@ def test_spikes_by_values(row, one):
             assert o.dtype == torch.bool or bool(((o == 0) | (o.abs() == 1)).all())
 
 
+@pytest.mark.parametrize("row, one", [p for p in CALLS if p.values[0].in_order])
+def test_order_by_reading_all_elements(row, one):
+    values = cases.tensors()
+    source = values[cases.letters(one[0])[0]]
+    assert all(
+        torch.equal(o.reshape(-1), source.reshape(-1)) for o in outputs(run(row, one, values))
+    )
+
+
+@pytest.mark.parametrize("row, one", [p for p in CALLS if p.values[0].takes is not None])
+def test_what_takes_a_part_of_an_axis_leaves_the_others(row, one):
+    args, _, _ = one
+    if len(args) <= row.takes or not isinstance(args[row.takes], int):
+        return
+    values = cases.tensors()
+    source = values[cases.letters(args)[0]]
+    axis = args[row.takes] % source.dim() if row.name != "getitem" else 0
+    others = [n for i, n in enumerate(source.shape) if i != axis]
+    for o in outputs(run(row, one, values)):
+        left = (
+            [n for i, n in enumerate(o.shape) if i != axis] if o.dim() == source.dim() else o.shape
+        )
+        assert list(left) == others
+
+
 def confined(changed: torch.Tensor, axis: int, size: int) -> bool:
     """Whether only the first image on this axis (or its block, where images are folded) changed."""
     if axis >= changed.dim() or changed.shape[axis] % size:
@@ -305,3 +330,10 @@ def test_in_place_forms_are_found_and_change_their_operand(name):
 def test_what_is_not_in_the_table_is_unknown():
     for word in ("frobnicate", "add__", "__add__", "svd", "cholesky_"):
         assert spelled(word).operation is UNKNOWN
+
+
+@pytest.mark.parametrize("row, one", [p for p in CALLS if p.values[0].inactive])
+def test_what_is_inactive_gives_its_operand_back(row, one):
+    values = cases.tensors()
+    (out,) = outputs(run(row, one, values))
+    assert torch.equal(out, values[cases.letters(one[0])[0]])

@@ -394,7 +394,7 @@ def test_nothing_is_left_behind_when_saving_fails(snn, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("spikeswap.snn.saved.save_file", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="space"):
         snn.save(tmp_path / "snn")
     assert {p.name: p.read_bytes() for p in (tmp_path / "snn").iterdir()} == before

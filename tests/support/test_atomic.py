@@ -5,18 +5,19 @@ import threading
 
 import pytest
 
-from spikeswap.support.atomic import new_file, new_files, new_folder, write_file
+from spikeswap.support.atomic import new_files, new_folder, write_file
 
 
-def test_a_file_is_whole_or_not_there(tmp_path):
+def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     path = tmp_path / "deep" / "a.txt"
     write_file(path, "ä")
-    with pytest.raises(RuntimeError), new_file(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    with pytest.raises(OSError, match="cannot write .*a.txt: disk"), new_file(path) as temporary:
-        temporary.write_text("half")
+
+    def broken(descriptor):
         raise OSError("disk")
+
+    monkeypatch.setattr("os.fsync", broken)
+    with pytest.raises(OSError, match="cannot write .*a.txt: disk"):
+        write_file(path, "half")
     assert path.read_text(encoding="utf-8") == "ä" and os.listdir(path.parent) == ["a.txt"]
 
 

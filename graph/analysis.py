@@ -2,21 +2,17 @@
 
 from torch import Tensor, fx, nn
 
-from ..graph import Offence, UnconvertibleError
-from ..graph.batch_axis import batch_offences
-from ..graph.copying import unwrap
-from ..graph.offences import offences
-from ..graph.surgery import attribute, calls
 from ..neurons import ClippedReLU, SpikingNeuron
 from ..ops import Kind, operation_of
+from .batch_axis import batch_offences
+from .copying import unwrap
+from .errors import Offence, UnconvertibleError
+from .offences import offences
+from .surgery import attribute, calls
 
 
-def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
-    """Raise `UnconvertibleError` that lists every offending node of a graph in normal form.
-
-    Args:
-        needs_sites: refuse a network in which nothing would be swapped.
-    """
+def check_convertible(gm: fx.GraphModule) -> None:
+    """Raise `UnconvertibleError` that lists every offending node of a graph in normal form."""
     found = offences(gm) + batch_offences(gm) + _unusable(gm)
     found += [
         Offence(
@@ -52,7 +48,7 @@ def check_convertible(gm: fx.GraphModule, needs_sites: bool = True) -> None:
         for n in gm.graph.nodes
         if n.op == "call_module" and operation_of(gm, n).kind in (Kind.ACTIVATION, Kind.SITE)
     ]
-    if needs_sites and not sites and not found:
+    if not sites and not found:
         found.append(
             Offence(
                 "(the whole model)",

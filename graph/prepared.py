@@ -1,0 +1,53 @@
+"""A model looked at once: traced, in normal form, found convertible, compared with itself."""
+
+import copy
+import dataclasses
+
+from torch import fx, nn
+
+from ..neurons import QCFS
+from .analysis import check_convertible, check_model
+from .normal_form import normal_form
+from .number_check import check_numbers
+from .surgery import calls
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """What thresholds, QCFS, conversion and comparisons start from; made by `prepare`.
+
+    Attributes:
+        graph: the network in normal form, in eval mode; to change it, take a `copy`.
+        training: whether the caller's model was in train mode.
+        levels: {QCFS site: its levels L}; empty for a network with plain ReLU.
+    """
+
+    graph: fx.GraphModule
+    training: bool
+    levels: dict[str, int]
+
+    def copy(self) -> fx.GraphModule:
+        """The graph to change, on modules and tensors of its own."""
+        return copy.deepcopy(self.graph)
+
+
+def prepare(model: nn.Module | Prepared, leaf_modules=(), example_inputs=None) -> Prepared:
+    """Trace a model and refuse all at once what cannot be converted; a prepared one comes back.
+
+    Args:
+        leaf_modules: modules (types, instances or names) that are not looked into.
+        example_inputs: an image batch, where control flow depends on sizes.
+
+    Raises:
+        UnconvertibleError: lists every operation that cannot be converted.
+        ValueError: weights that cannot be used.
+    """
+    if isinstance(model, Prepared):
+        return model
+    model = check_model(model)
+    gm = normal_form(model, leaf_modules, example_inputs, compare=False)
+    check_convertible(gm)
+    levels = {node.target: site.levels for node, site in calls(gm, QCFS)}
+    if not (levels and isinstance(model, fx.GraphModule)):  # insert_qcfs compared that one
+        check_numbers(model, gm)
+    return Prepared(gm.eval(), model.training, levels)

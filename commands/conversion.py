@@ -158,11 +158,12 @@ def convert(run, settings: Settings, arguments, device):
     return snn, prepared
 
 
-def save(snn, folder, settings: Settings, run) -> None:
+def save(snn, folder, settings: Settings, run, report) -> None:
     """Write a conversion to a temporary folder, then rename; an older one of that name survives."""
     with new_folder(folder) as temporary:
         snn.save(
             temporary,
+            report=report,
             **settings.plain(),
             model=run.build["model"],
             epoch=run.checkpoint["epoch"],

@@ -1,8 +1,7 @@
 """What a fresh conversion is compared with, and what tools/convert.py says about it."""
 
-import torch
-
 from ..convert import convergence_sentence, layer_errors, logit_errors, reference_name
+from ..counting import Report
 from . import setting_up
 from .cli import say
 from .text_table import aligned
@@ -11,20 +10,16 @@ CHECK_IMAGES = 16  # training images of the comparison
 SHOWN_LAYERS = 5  # worst layers that are printed; conversion.json has all
 
 
-def check(snn, prepared, run, settings, arguments, device) -> None:
-    """Simulate a few training images; the layer errors and the audit's counts come from it.
+def check(snn, prepared, run, settings, arguments, device) -> Report:
+    """Simulate a few training images: layer errors, which go into `snn.info`, and the audit.
 
-    Both go into `snn.info`. With --no-check only the counts are made.
+    With --no-check the report has no counts.
 
     Args:
         prepared: what `snn` was made of.
     """
-    build = run.build
     if arguments.no_check:
-        side = build["img_size"]
-        images = torch.zeros(1, build["in_chans"], side, side, device=device)
-        snn(images, timesteps=1, readout="mean")
-        return
+        return snn.report
     data = run.data(arguments.data, arguments.data_path)
     count = min(CHECK_IMAGES, len(data.split("train")))
     images = setting_up.training_images(data, count, settings.seed, settings.calibration_images)
@@ -33,12 +28,13 @@ def check(snn, prepared, run, settings, arguments, device) -> None:
     errors = logit_errors(snn, prepared, images, settings.timesteps)
     snn.info.logit_errors = {str(step): error for step, error in errors.items()}
     snn.info.convergence = convergence_sentence(errors, reference_name(snn))
+    return snn.audit(images, settings.timesteps)
 
 
-def say_report(snn) -> None:
+def say_report(snn, report: Report) -> None:
     """The audit, the layer errors in short, and one sentence on the logits."""
     say()
-    for line in str(snn.report).splitlines():
+    for line in report.summary.splitlines():
         say(line)
     rows = snn.layer_errors
     if not rows:

@@ -123,11 +123,11 @@ def command(arguments) -> None:
     cli.say_settings(settings.shown())
     conversion.warn(settings, run)
     snn, prepared = conversion.convert(run, settings, arguments, device)
-    conversion_check.check(snn, prepared, run, settings, arguments, device)
+    report = conversion_check.check(snn, prepared, run, settings, arguments, device)
     with weights.run_folder(run) if foreign else contextlib.nullcontext(run) as run:
         folder = run.folder / "snn" / tag
-        conversion.save(snn, folder, settings, run)
+        conversion.save(snn, folder, settings, run, report)
     cli.say(f"conversion: {folder}")
     named = arguments.run is not None or arguments.output != "runs"
     cli.say("next: python tools/eval.py" + (f" --run {run.folder}" if named else ""))
-    conversion_check.say_report(snn)
+    conversion_check.say_report(snn, report)

@@ -82,9 +82,17 @@ def evaluate_run(run: run_on_disk.Run, bundle, arguments, device, found: Found) 
     more = {"name": name, "spiking": True, "timesteps": steps, "ann": network}
     found.records.append(_record(snn, run, bundle, arguments, device, **more))
     _observe(found, name, snn, bundle, arguments, steps, network)
-    found.audits[name] = str(snn.report)
+    found.audits[name] = _audit(snn, found.records[-1])
     if snn.layer_errors:
         found.layer_errors[name] = snn.layer_errors
+
+
+def _audit(snn, record: dict) -> str:
+    """The report of a conversion, with the share that the evaluation counted."""
+    lines, share = [snn.report.summary], record["spike_driven_share"]
+    if share is not None:
+        lines.append(f"{100 * share:.2f} % of the weight layers' operations are spike-driven")
+    return "\n".join(lines)
 
 
 def _record(model, run, bundle, arguments, device, *, spiking: bool, **more) -> dict:

@@ -97,7 +97,7 @@ def _simulate(network, images: Tensor, timesteps: int) -> dict[str, tuple[Tensor
             part = bias[clock.start : clock.start + clock.steps].sum(0)
             sums[name] = (sums[name][0] + part, sums[name][1])
 
-    with network.observe(observe):
+    with network.set_aside(), network.observe(observe):
         network(images, timesteps=timesteps, readout="mean")
     return sums
 
@@ -122,7 +122,8 @@ def logit_errors(
     Against `reference_network`; the mean over images is left in.
     """
     target = reference_network(network, model)(images)
-    logits = network(images, timesteps=timesteps, readout=readout)
+    with network.set_aside():
+        logits = network(images, timesteps=timesteps, readout=readout)
     steps = sorted({max(1, timesteps // 4), max(1, timesteps // 2), timesteps})
     return {t: _relative(logits[t - 1], target, target) for t in steps}
 

@@ -8,7 +8,7 @@ from .fanout import axis_fanout, conv_fanout
 from .ledger import Ledger, Row, Side, Site
 from .nodes import NodeCounter
 from .nonzero import count_nonzero, count_per_position
-from .report import Report, counted, describe
+from .report import Report, report_of
 from .settle import Operation, Totals, settle
 
 __all__ = [
@@ -29,9 +29,8 @@ __all__ = [
     "conv_fanout",
     "count_nonzero",
     "count_per_position",
-    "counted",
-    "describe",
     "inspect",
     "matrix_product",
+    "report_of",
     "settle",
 ]

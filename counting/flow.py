@@ -13,8 +13,7 @@ from ..graph.domains import Domain
 from ..graph.surgery import attribute
 from ..neurons import Accumulate, Present, SpikingNeuron
 from ..ops import Kind as Operations
-from ..ops import Spikes, operation_of
-from .operation_facts import keeps_spikes
+from ..ops import Spikes, module_of, operation_of
 from .provenance import Kind
 
 _FIXED = (Domain.PARAMETER, Domain.SIZE)
@@ -75,6 +74,23 @@ def _of_spikes(gm: fx.GraphModule, node: fx.Node, data: list[Flow]) -> Flow:
     if kept and all(flow.kind is Kind.SPIKES for flow in data):
         return Flow(Kind.SPIKES, frozenset().union(*(flow.sources for flow in data)), effect)
     return Flow(Kind.UNSURE, effect=effect)
+
+
+def keeps_spikes(gm: fx.GraphModule, node: fx.Node) -> Spikes:
+    """What a node that calls something makes of spikes: the table's word, mode and equation known."""
+    row = operation_of(gm, node)
+    if row.name == "einsum" and isinstance(node.args[0], str) and _permutes(node.args[0]):
+        return Spikes.SAME
+    if row.name == "interpolate":
+        mode = getattr(module_of(gm, node), "mode", node.kwargs.get("mode", "nearest"))
+        return Spikes.PART if mode.startswith("nearest") else Spikes.ANALOG
+    return row.spikes
+
+
+def _permutes(equation: str) -> bool:
+    """Whether an einsum of one operand only reorders its axes."""
+    given, _, result = equation.replace(" ", "").partition("->")
+    return "," not in given and sorted(given) == sorted(result) and len(set(given)) == len(given)
 
 
 def _by_channel(gm: fx.GraphModule, node: fx.Node) -> bool:

@@ -96,9 +96,10 @@ class NodeCounter(OperationCounter):
         flow, name, chunk = self._flows[node], self.labels[node], self._chunk(node)
         if flow.kind is Kind.WEIGHT and not isinstance(output, Tensor):
             return
+        given = tensors_among((*args, *kwargs.values()))
         start = time.perf_counter()
         if node in self._roles:
-            self._whole(name, self._roles[node], module, args[0], output)
+            self._whole(name, self._roles[node], module, given[0], output)
         elif isinstance(module, Accumulate):
             self._book.count(name, "accumulation", output.numel())
         elif chunk in self._known:
@@ -110,24 +111,24 @@ class NodeCounter(OperationCounter):
             simple = module is None or next(module.children(), None) is None
             if noted is not None and simple and flow.kind is not Kind.IMAGE:
                 self._known[chunk] = noted  # sizes decide, not values: no need to look again
-        self._mark_node(node, module, flow, args, output, clock)
+        self._mark_node(node, module, given, output)
         self.seconds += time.perf_counter() - start
 
-    def _mark_node(self, node, module, flow, args, output, clock) -> None:
+    def _mark_node(self, node: fx.Node, module, given: list[Tensor], output) -> None:
         """Mark what a node gives, where the mode has not done so with more to say."""
-        if flow.kind is Kind.IMAGE:
-            if isinstance(module, Present):
-                tag = get_tag(args[0], self._run)
-                set_tag(output, Tag(**{**vars(tag), "copies": tag.copies * clock.steps}))
-            return
-        if self._roles.get(node) is Role.NEURON:
+        flow = self._flows[node]
+        if isinstance(module, Present):
+            tag = get_tag(given[0], self._run)
+            copies = tag.copies * self.network.clock.steps
+            set_tag(output, Tag(**{**vars(tag), "copies": copies}))
+        if flow.kind is Kind.IMAGE or self._roles.get(node) is Role.NEURON:
             return
         for x in tensors_among(output if isinstance(output, (tuple, list)) else (output,)):
-            if id(x) in self._weights or any(x is given for given in args):
+            if id(x) in self._weights or any(x is one for one in given):
                 continue
             tag = Tag(flow.kind, self._run, flow.sources, key=hash(node))
-            if flow.effect is Spikes.SAME:
-                count = get_tag(args[0], self._run).nonzero_count(args[0])
-                if count is not None:
-                    tag.keep(x, count)
+            held = get_tag(given[0], self._run) if flow.effect is Spikes.SAME else None
+            count = None if held is None else held.nonzero_count(given[0])
+            if count is not None:
+                tag.keep(x, count)
             set_tag(x, tag)

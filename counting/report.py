@@ -1,7 +1,7 @@
 """The report of a converted network: what each of its operations reads and costs, in words.
 
-It is the ledger's own account. Before a run it says what the graph alone can say (`describe`); with
-the totals of a run every row has its counts (`counted`), which are the evaluator's.
+It is the ledger's own account. Without a run it says what the graph alone can say; with the totals
+of a run every row has its counts, which are the evaluator's.
 """
 
 import dataclasses
@@ -10,16 +10,18 @@ import functools
 from torch import fx
 
 from ..graph.domains import VARYING
-from ..neurons import NEURONS
+from ..neurons import NEURONS, Accumulate, Present, SpikingNeuron
+from ..ops import Kind as Operations
+from ..ops import module_of, operation_of
 from .alphabet import ANALOG, Alphabet
 from .flow import Flow, flows
 from .modules import declared
 from .nodes import labels
-from .operation_facts import arithmetic_of
 from .provenance import Kind
-from .settle import Operation, Totals, in_words
+from .settle import Totals, in_words
 
 BY_VALUE = "spikes or analog, as their values turn out"
+_WORDS = {"layer_norm": "layer norm", "channel_affine": "normalisation"}
 _SHOWN = {"accumulate": "AC", "multiply-accumulate": "MAC", "other": "other"}
 
 
@@ -129,7 +131,7 @@ class Report:
 
     def _shares(self) -> str:
         if self.totals is None:
-            return "; snn.audit(images, timesteps=T) counts operations"
+            return ""
         share = self.spike_driven_share
         shown = "no weight layers" if share is None else f"{100 * share:.2f} %"
         return (
@@ -140,7 +142,7 @@ class Report:
     def __str__(self) -> str:
         """The summary; after a run also a line for each operation."""
         if self.totals is None:
-            return self.summary
+            return f"{self.summary}\nsnn.audit(images, timesteps=T) counts operations"
         head = ("operation", "kind", "reads", "", "when", "per image")
         table = [head] + [
             (r.name, r.operation, r.input, _SHOWN[r.arithmetic], r.when, f"{r.count:,.0f}")
@@ -151,35 +153,34 @@ class Report:
         return "\n".join([self.summary, "", *lines])
 
 
-def describe(gm: fx.GraphModule) -> list[ReportRow]:
-    """A row for each operation of a converted network, from its graph alone."""
+def report_of(network, timesteps: int | None = None, totals: Totals | None = None) -> Report:
+    """The report of a `SpikingNetwork`, with the counts of a run if there was one."""
+    gm, rows = network.network, []
     found = flows(gm)
-    rows = (_row(gm, node, name, found) for node, name in labels(gm).items())
-    return [row for row in rows if row is not None]
-
-
-def counted(gm: fx.GraphModule, totals: Totals) -> list[ReportRow]:
-    """The same with the counts of a run; a user's own module has a row for each product in it."""
-    found, rows = flows(gm), []
     for node, name in labels(gm).items():
         row = _row(gm, node, name, found)
-        inside = [_synaptic(row, op) for op in totals.operations if op.name == name]
-        other = totals.other_at.get(name, 0)
-        rows += inside
-        if row is not None and (not inside or (other and row.arithmetic == "other")):
-            rows.append(dataclasses.replace(row, count=other))
+        if row is not None:
+            rows += [row] if totals is None else _counted(row, totals)
+    return Report(rows, dict(network.info), len(network.sites), timesteps, totals)
+
+
+def _counted(row: ReportRow, totals: Totals) -> list[ReportRow]:
+    """A row with its counts; a user's own module has one for each product in it, too."""
+    rows = [
+        dataclasses.replace(
+            row,
+            input=operation.words,
+            arithmetic="accumulate" if operation.spiking else "multiply-accumulate",
+            weights=operation.kind != "product",
+            count=operation.acs if operation.spiking else operation.macs,
+        )
+        for operation in totals.operations
+        if operation.name == row.name
+    ]
+    other = totals.other_at.get(row.name, 0)
+    if not rows or (other and row.arithmetic == "other"):
+        rows.append(dataclasses.replace(row, count=other))
     return rows
-
-
-def _synaptic(row: ReportRow, operation: Operation) -> ReportRow:
-    return dataclasses.replace(
-        row,
-        input=operation.words,
-        arithmetic="accumulate" if operation.spiking else "multiply-accumulate",
-        when="once an image" if operation.once else "every step",
-        weights=operation.kind != "product",
-        count=operation.acs if operation.spiking else operation.macs,
-    )
 
 
 def _row(
@@ -189,13 +190,13 @@ def _row(
     uses: list[fx.Node] = []
     fx.node.map_arg((node.args, node.kwargs), uses.append)
     data = [found[n] for n in uses if found[n].kind is not Kind.WEIGHT]
-    what = arithmetic_of(gm, node) if data and found[node].kind is not Kind.WEIGHT else None
-    if what is None:
+    operation = _operation(gm, node) if data and found[node].kind is not Kind.WEIGHT else None
+    if operation is None:
         return None
-    operation, synapses = what
+    synapses = operation_of(gm, node).synapses
+    weights = synapses and len(data) == 1
     kinds = {flow.kind for flow in data}
     read = [_alphabet(gm, flow) for flow in data]
-    weights = synapses and len(data) == 1
     if Kind.UNSURE in kinds:
         words = BY_VALUE
     elif synapses:
@@ -205,11 +206,25 @@ def _row(
     arithmetic = "other"
     if synapses:
         arithmetic = "accumulate" if Kind.SPIKES in kinds else "multiply-accumulate"
-        if kinds & {Kind.SPIKES, Kind.UNSURE} == {Kind.UNSURE}:
+        if Kind.UNSURE in kinds and Kind.SPIKES not in kinds:
             arithmetic = BY_VALUE
     changes = node.meta["domain"] in VARYING and found[node].kind is not Kind.IMAGE
     when = "every step" if changes else "once an image"
     return ReportRow(name, operation, words, arithmetic, when, weights)
+
+
+def _operation(gm: fx.GraphModule, node: fx.Node) -> str | None:
+    """What a node does, in a word; None if it only moves or repeats values."""
+    module, row = module_of(gm, node), operation_of(gm, node)
+    if isinstance(module, SpikingNeuron):
+        return f"neuron {module.kind}"
+    if isinstance(module, Accumulate):
+        return f"accumulate ({module.coding})"
+    moves = row.cost is None and row.kind in (Operations.LINEAR, Operations.SIZE)
+    if isinstance(module, Present) or (moves and not row.synapses):
+        return None
+    own = module is not None and (row.synapses or row.name == "leaf")
+    return type(module).__name__ if own else _WORDS.get(row.name, row.name)
 
 
 def _alphabet(gm: fx.GraphModule, flow: Flow) -> Alphabet:

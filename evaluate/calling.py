@@ -54,19 +54,24 @@ class Caller:
         self.timed = True if self.converted else takes_timesteps(model)
         self.kind = "converted" if self.converted else "direct" if self.timed else "ann"
 
-    def __call__(self, images: Tensor, first_index: int) -> Tensor:
-        """Logits [B, K] of an ANN, readout [T, B, K] of a spiking network."""
+    def __call__(self, images: Tensor, first_index: int, around=contextlib.nullcontext) -> Tensor:
+        """Logits [B, K] of an ANN, readout [T, B, K] of a spiking network.
+
+        Args:
+            around: context manager of the model's own work; gives the images to pass on.
+        """
         reset_spikingjelly(self.model)
         arguments = {}
         if self.timed and self.timesteps is not None:
             arguments["timesteps"] = self.timesteps
         if self.converted:
             arguments.update(chunk=self.chunk, first_index=first_index)
-        out = self.model(images, **arguments)
+        with around(images) as given:
+            out = self.model(given, **arguments)
         spiking = isinstance(out, Tensor) and out.dim() == 3
         if self.timed is None and spiking and self.timesteps is not None:
             self.timed, self.kind = True, "direct"  # takes anything, and is no ANN
-            return self(images, first_index)
+            return self(images, first_index, around)
         return self._checked(out, images, first_index)
 
     def _checked(self, out, images: Tensor, first_index: int) -> Tensor:

@@ -131,12 +131,10 @@ def _pass(
             answer = ann(images).argmax(-1) if ann is not None else None
             if result.twin is not None:
                 with ideal_neurons(caller.model, quantised=True, masks="expectation"):
-                    _counted(result.twin, lambda x: caller.model(x, timesteps=1), images, 1)
+                    _counted(result.twin, Caller(caller.model, 1), images, first)
             start = _now(images)
             before = result.counter.seconds if result.counter else 0.0
-            readout = _counted(
-                result.counter, lambda x, f=first: caller(x, f), images, caller.timesteps
-            )
+            readout = _counted(result.counter, caller, images, first)
             counted = result.counter.seconds - before if result.counter else 0.0
             result.seconds += _now(images) - start - counted
             result.accuracy.add(readout, labels, answer)
@@ -169,14 +167,13 @@ def _first_batch(
 
 
 def _counted(
-    counter: OperationCounter | None, call, images: Tensor, timesteps: int | None
+    counter: OperationCounter | None, caller: Caller, images: Tensor, first: int
 ) -> Tensor:
     """One call of a model, counted if there is a counter."""
     if counter is None:
-        return call(images)
-    known = images.shape[1] if images.dim() == 5 else timesteps
-    with counter.forward(images, known) as marked:
-        out = call(marked)
+        return caller(images, first)
+    known = images.shape[1] if images.dim() == 5 else caller.timesteps
+    out = caller(images, first, lambda x: counter.forward(x, known))
     counter.close(len(images), out.shape[0] if out.dim() == 3 else None)
     return out
 

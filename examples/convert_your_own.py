@@ -21,4 +21,4 @@ for t in (1, 2, 4, 8, 12, 16):
     agree = (readout[t - 1].argmax(-1) == expected.argmax(-1)).double().mean()
     error = (readout[t - 1] - expected).norm() / expected.norm()
     print(f"T = {t:2}: {100 * agree:3.0f} % of the predictions agree, logits off by {error:.1e}")
-print(snn.report)
+print(snn.report)  # snn.audit(images, timesteps=16) counts, operation by operation

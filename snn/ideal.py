@@ -5,7 +5,6 @@ and masks. With one step and `quantised` the network is its own QCFS twin.
 """
 
 import contextlib
-import dataclasses
 import functools
 import operator
 
@@ -81,7 +80,7 @@ def ideal_neurons(
     for mask in network.masks.values():
         if masks == "expectation" or not mask.frozen:
             replaced[mask] = functools.partial(operator.mul, mask.expectation)
-    with _set_aside(network):
+    with network.set_aside():
         try:
             for module, forward in replaced.items():
                 module.forward = forward  # hides the method of its class
@@ -89,16 +88,3 @@ def ideal_neurons(
         finally:
             for module in replaced:
                 module.__dict__.pop("forward", None)
-
-
-@contextlib.contextmanager
-def _set_aside(network):
-    """Nothing that is simulated inside is seen by what watches the network outside."""
-    clock = dataclasses.replace(network.clock)
-    kept = network._recordings, network._largest, network.executor.observers
-    network._recordings, network._largest, network.executor.observers = [], dict(kept[1]), []
-    try:
-        yield
-    finally:
-        network._recordings, network._largest, network.executor.observers = kept
-        network.clock.__dict__.update(clock.__dict__)

@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import Tensor, fx, nn
 
-from ..counting import NodeCounter, Report, counted, describe, settle
+from ..counting import NodeCounter, Report, report_of, settle
 from ..graph import Domain
 from ..graph.image_size import check_image_size, is_about_shapes
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
@@ -211,7 +211,7 @@ class SpikingNetwork(nn.Module):
     @property
     def report(self) -> Report:
         """What was swapped, what reads spikes and what does not, from the graph alone."""
-        return Report(describe(self.network), dict(self.info), len(self.sites))
+        return report_of(self)
 
     def audit(
         self,
@@ -230,25 +230,26 @@ class SpikingNetwork(nn.Module):
         with self.set_aside(), counter.attached(), counter.forward(images) as marked:
             self(marked, steps, chunk, first_index)
         counter.close(len(images), steps)
-        totals = settle(counter.ledger, spiking=True)
-        rows = counted(self.network, totals)
-        return Report(rows, dict(self.info), len(self.sites), steps, totals)
+        return report_of(self, steps, settle(counter.ledger, spiking=True))
 
     @property
     def layer_errors(self) -> list[dict] | None:
         """The layer-error table of the conversion, if one was made (`convert.layer_error`)."""
         return self.info.layer_errors
 
-    def save(self, folder, leaf_modules: bool = False, **made) -> None:
-        """Write snn.safetensors and conversion.json into a folder (see `convert.saved`).
+    def save(
+        self, folder, leaf_modules: bool = False, report: Report | None = None, **made
+    ) -> None:
+        """Write snn.safetensors and conversion.json into a folder (see `saved`).
 
         Args:
             leaf_modules: leave out the user's own leaf modules (refused otherwise).
+            report: an audit to store (default: the report, without counts).
             made: further entries for conversion.json.
         """
         from .saved import save  # noqa: PLC0415  (saved.py builds networks)
 
-        save(self, folder, made, leaf_modules)
+        save(self, folder, made, leaf_modules, report or self.report)
 
     def extra_repr(self) -> str:
         return ", ".join(

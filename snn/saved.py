@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as as_bytes
 from torch import nn
 
+from ..counting import Report
 from ..support.atomic import write_file
 from ..support.files import open_file
 from ..support.messages import reason, shown
@@ -26,13 +27,14 @@ from .strict_json import need, parse, read_json
 SCHEMA = 1
 
 
-def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False) -> None:
+def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool, report: Report) -> None:
     """Write a conversion; both files appear whole or not at all.
 
     Args:
         folder: made if missing.
         made: further entries for conversion.json (how it was made).
         leaf_modules: leave the user's own leaf modules out; `load(leaf_modules=)` wants them again.
+        report: what its operations read and cost.
 
     Raises:
         ValueError: the network holds modules of the user's own, or what `load` would refuse.
@@ -48,7 +50,7 @@ def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool = False
         "modules": write_modules(network, leaf_modules),
         "image_shape": gm.meta.get("image_shape"),
         "fixed_image_size": bool(gm.meta.get("fixed_image_size")),
-        "report": network.report.as_dict(),
+        "report": report.as_dict(),
     }
     tensors = {
         key: value.detach().cpu().contiguous().clone() for key, value in all_tensors(gm).items()

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from ..support.atomic import CannotWriteError, beside, write_file
+from ..support.files import read_text
 
 LATEST = "latest"
 _TRAIN_FIRST = "train one with python tools/train_qcfs.py --cfg swin_t_bn.yaml"
@@ -82,7 +83,7 @@ def find_run(path: Path | None = None, root: Path = Path("runs")) -> Path:
 def _latest(root: Path) -> Path:
     link = root / LATEST
     if link.is_file():
-        folder = root / link.read_text(encoding="utf-8").strip()
+        folder = root / read_text(link, "file", "give --run DIR", most=1000).strip()
     elif link.is_dir() or link.is_symlink():
         folder = root / os.readlink(link) if link.is_symlink() else link
     else:

@@ -96,12 +96,12 @@ def test_pipes_among_pictures_are_left_out(tmp_path):
     assert load(tmp_path).splits["train"] == 4
 
 
-@pytest.mark.parametrize("place", [b"cat/caf\xe9.png", b"caf\xe9/0.png"])
+@pytest.mark.parametrize("place", [b"cat/\xe9.png", b"\xe9/0.png"])
 def test_names_that_are_no_text_are_told(place, tmp_path):
     path = os.path.join(os.fsencode(fill(tmp_path)), place)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.new("RGB", (8, 8)).save(os.fsdecode(path))
-    with pytest.raises(ValueError, match=r"caf\\xe9.*no UTF-8; rename it") as caught:
+    with pytest.raises(ValueError, match=r"\\xe9.*no UTF-8; rename it") as caught:
         load(tmp_path)
     str(caught.value).encode()
 

@@ -115,10 +115,16 @@ def test_a_converted_network(qcfs, loader, images, labels, neuron):
     assert record["energy_to_quantised"] == pytest.approx(
         (4.6 * record["macs"] + 0.9 * record["acs"]) / rival
     )
-    if neuron == "multi":  # settled: the same twin can be read off the spikes
-        alone = evaluate(snn, loader, timesteps=12)
-        assert alone["energy_to_quantised"] == pytest.approx(record["energy_to_quantised"])
+    alone = evaluate(snn, loader, timesteps=12)  # the network knows its own twin
+    assert alone["energy_to_quantised"] == record["energy_to_quantised"]
+    assert alone["energies"] == record["energies"]
     assert record["batch_independent"] is True
+
+
+def test_only_the_network_s_own_operations_are_counted(qcfs, loader):
+    for model, steps in ((qcfs, None), (convert_model(qcfs), 4)):
+        kinds = evaluate(model, loader, timesteps=steps)["other_operations"]
+        assert not {"comparison", "reduction", "elementwise"} & kinds.keys()
 
 
 def test_masked_networks_get_the_number_of_each_image(loader, images):

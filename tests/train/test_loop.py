@@ -68,6 +68,25 @@ def test_a_resumed_training_goes_on_exactly(ema):
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": {}},
+        {"optimizer": {"state": {}, "param_groups": [3]}},
+        {"optimizer": {"state": {}, "param_groups": []}},
+        {"model": {"0.weight": torch.ones(3)}},
+    ],
+)
+def test_a_state_that_fits_no_optimizer_is_refused_in_one_sentence(change):
+    states = []
+    train_classifier(
+        network(), batches(), epochs=1, seed=2, on_epoch=lambda t, _: states.append(t.state())
+    )
+    with pytest.raises(ValueError, match="does not fit the recipe.*--init PATH") as caught:
+        train_classifier(network(), batches(), resume={**states[0], **change}, epochs=2, seed=2)
+    assert "\n" not in str(caught.value)
+
+
 def _bytes(value):
     import io
 
@@ -121,7 +140,7 @@ def test_steps_of_time_train_on_their_mean_or_each():
 @pytest.mark.parametrize(
     "argument, words",
     [
-        ({"epochs": 0}, "epochs 0"),
+        ({"epochs": 0}, "epochs is 0"),
         ({"lr": float("nan")}, "learning rate nan"),
         ({"warmup_fraction": 1.0}, r"\[0, 1\)"),
         ({"optimizer": "adamv"}, "did you mean .*adamw"),
@@ -133,7 +152,7 @@ def test_steps_of_time_train_on_their_mean_or_each():
         ({"mixup": 0.5}, "num_classes"),
         ({"mix_prob": 2.0}, "mix_prob 2.0"),
         ({"schedule": "step"}, "known: update, epoch"),
-        ({"seed": -1}, "seed -1"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_impossible_arguments_are_refused(argument, words):

@@ -55,9 +55,7 @@ class Windows(nn.Module):
         self.conv, self.act, self.mix = nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Linear(16, 16)
         self.pool = layers.Reduce("b c (h 2) (w 2) -> b c h w", "max")
         self.last = nn.ReLU()
-        self.head = layers.EinMix(
-            "b c h w -> b k", weight_shape="c k", bias_shape="k", c=8, k=5
-        )
+        self.head = layers.EinMix("b c h w -> b k", weight_shape="c k", bias_shape="k", c=8, k=5)
 
     def forward(self, x):
         x = self.act(self.conv(x))

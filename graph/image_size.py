@@ -8,7 +8,7 @@ from torch.fx.node import has_side_effect
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 _SHAPES = re.compile(
-    r"\b(shaped?|sizes?|dim(ension)?s?|channels?|elements|[1-5]-?D)\b", re.IGNORECASE
+    r"\b(shapes?|sizes?|dim(ension)?s?|channels?|elements|[1-5]-?D)\b", re.IGNORECASE
 )
 
 

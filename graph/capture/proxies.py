@@ -10,13 +10,12 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from ...ops import TABLE
 from ..sizes import is_number
-from .tracing_errors import BatchDecides
+from .tracing_errors import BatchDecides, NeedsExample
 
 
 def _type(value) -> type:
-    if isinstance(value, FakeTensor):
-        return torch.Tensor
-    return Value if value is None or isinstance(value, int | float) else type(value)
+    """The type of an example; what is not known is taken for a tensor."""
+    return torch.Tensor if value is None or isinstance(value, FakeTensor) else type(value)
 
 
 class Value(fx.Proxy):
@@ -28,7 +27,8 @@ class Value(fx.Proxy):
     def stands_for(self) -> type:
         """What `patching.isinstance_sees_values` sees: a tensor, a shape; of a size it sees a proxy."""
         value = self.tracer.known(self, missing=None)
-        return torch.Tensor if value is None and not is_number(self.node) else _type(value)
+        size = isinstance(value, int | float) or (value is None and is_number(self.node))
+        return Value if size else _type(value)
 
     def __bool__(self):
         return bool(self.tracer.number(self))
@@ -62,22 +62,20 @@ class Value(fx.Proxy):
         if name.startswith("__"):  # asked by Python and numpy, which take no proxy for an answer
             raise AttributeError(name)
         value = self.tracer.known(self, missing=None)
-        if isinstance(value, torch.Tensor):
-            if name == "ndim":
-                return value.ndim  # of whatever size and number the images are
-            if not hasattr(torch.Tensor, name) and name not in vars(value):
-                raise AttributeError(f"'Tensor' object has no attribute {name!r}")
+        if value is None and not hasattr(torch.Tensor, name):
+            raise NeedsExample
         if isinstance(value, torch.device | torch.dtype):
             return getattr(value, name)  # torch.autocast(x.device.type) takes no proxy
-        if isinstance(value, tuple):
-            if name in getattr(value, "__match_args__", ()):
-                return self[value.__match_args__.index(name)]  # a named tuple
-            if not hasattr(value, name):
-                raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
+        if isinstance(value, torch.Tensor) and name == "ndim":
+            return value.ndim  # of whatever size and number the images are
+        if isinstance(value, tuple) and name in getattr(value, "__match_args__", ()):
+            return self[value.__match_args__.index(name)]  # a named tuple
+        if not hasattr(kind := _type(value), name) and name not in getattr(value, "__dict__", ()):
+            raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
         return ValueAttribute(self, name)
 
     def __setitem__(self, index, value):
-        """A node of its own. Needed by torchvision's Swin: `bias[: self.dim].zero_()`."""
+        """A node of its own. Needed by torchvision's Swin, which fills its mask part by part."""
         self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
 
@@ -102,5 +100,4 @@ class ValueAttribute(Value, fx.proxy.Attribute):
 
     def stands_for(self) -> type:
         """As of any other value, but without making a node: most attributes are methods."""
-        root = self.tracer.known(self.root, missing=None)
-        return _type(None if root is None else getattr(root, self.attr))
+        return _type(getattr(self.tracer.known(self.root), self.attr))

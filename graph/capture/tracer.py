@@ -194,11 +194,6 @@ class ShapeTracer(fx.Tracer):
         elif value is not None and not self.example.is_plain(node):
             node.meta["shapes"] = shapes
 
-    @property
-    def seen(self) -> fx.Graph:
-        """What is traced so far."""
-        return getattr(self, "graph", None) or fx.Graph()
-
     @contextlib.contextmanager
     def _computing(self):
         self._computing_example = True

@@ -100,7 +100,7 @@ def _first_that_traces(model: nn.Module, leaf_modules, guessed, given: bool) -> 
             return tracer
         if failure is None or isinstance(failure[1], NeedsExample):
             where = explain(error, tracer.module_stack, given)
-            others = others_refused(model, tracer.seen, tracer.user_leaves)
+            others = others_refused(tracer.root, tracer.graph, tracer.user_leaves)
             failure = UnconvertibleError([where, *others]), error
         if example is not None and example is not guessed and not getattr(error, "misfit", False):
             break  # which another size does not change

@@ -128,7 +128,7 @@ def firing_rates(records: Sequence[dict]) -> Drawing | None:
     figure, axes = new_figure(
         "Firing rate of each layer",
         "neuron layer, in data-flow order",
-        "spikes per neuron and step, %",
+        "spikes a neuron and step, %",
     )
     with style():
         for look, record in shown:

@@ -97,7 +97,7 @@ def _raster(axes, layer: Layer) -> None:
 
 def _rates(axes, layer: Layer) -> None:
     axes.set_title("Firing rates", loc="left")
-    axes.set_xlabel("spikes per neuron and step, %")
+    axes.set_xlabel("spikes a neuron and step, %")
     axes.set_ylabel("share of neurons, %")
     edges = torch.linspace(0, 100, len(layer.rates) + 1)
     axes.stairs((100 * layer.rates).tolist(), edges.tolist(), fill=True, color=_ANN)

@@ -47,7 +47,9 @@ def check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
             if _is_finite_tensor(expected) and torch.equal(expected, again):
                 _compare(expected, gm, noise)
             return
-    what = f"its numbers cannot be checked: it runs on no image of 1 to {LARGEST_SIZE} pixels"
+    what = (
+        f"its numbers cannot be checked: it runs on no square image of up to {LARGEST_SIZE} pixels"
+    )
     raise _offence(what, "give example_inputs=images of the size that it is made for")
 
 

@@ -5,7 +5,6 @@ larger image and one with more images, tell which numbers the image's size or th
 """
 
 import contextlib
-import logging
 import operator
 from collections.abc import Iterable
 
@@ -22,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from ...ops import Kind, module_operation
 from ..errors import FAILURES
+from ..example_images import quiet
 from ..sizes import is_size, readings_of
 
 # What fake tensors cannot do, while real ones can.
@@ -33,17 +33,6 @@ NEEDS_VALUES = (
 # What these give has the shape of what they get: not worth a run.
 _KEEP_SHAPE = (Kind.SITE, Kind.MASK, Kind.NORM)
 _MISSING = object()
-
-
-@contextlib.contextmanager
-def quiet():
-    """torch logs at length what an operation on fake tensors refuses; we only take note."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 class Example:

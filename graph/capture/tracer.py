@@ -16,9 +16,10 @@ from torch.utils._pytree import tree_map_only
 from ...ops import Kind, module_operation
 from ...ops.modules import FOREIGN
 from ..errors import FAILURES
+from ..example_images import quiet
 from ..sizes import depends_on_image, only_from_sizes
 from ..surgery import add_module, attribute
-from .examples import NEEDS_VALUES, Example, quiet
+from .examples import NEEDS_VALUES, Example
 from .patching import patched
 from .proxies import Value
 from .tracing_errors import BatchDecides, CannotFollow, ExampleFails, NeedsExample, user_frame

@@ -49,12 +49,6 @@ class Value(fx.Proxy):
     def __ceil__(self):
         return math.ceil(self.tracer.number(self))
 
-    def __floor__(self):
-        return math.floor(self.tracer.number(self))
-
-    def __round__(self, digits=None):
-        return round(self.tracer.number(self), digits)
-
     def __len__(self):
         return self.tracer.length(self)
 

@@ -207,7 +207,7 @@ ARGUMENTS = {
     **dict.fromkeys("transpose movedim".split(), with_two_axes),
     "permute": _order,
     "t": alone,
-    **dict.fromkeys("squeeze select_all".split(), with_axis),
+    "squeeze": with_axis,
     "unsqueeze": lambda d, x: [x, str(d.random.randint(1, d.rank(x)))],
     **dict.fromkeys("view reshape".split(), _shape),
     **dict.fromkeys(
@@ -315,11 +315,9 @@ ARGUMENTS = {
     **dict.fromkeys("zeros_like ones_like".split(), alone),
     "full_like": lambda d, x: [x, d.number()],
     **dict.fromkeys("new_zeros new_ones".split(), lambda d, x: [x, f"{x}.shape"]),
-    "set_part": lambda d, x: [x, "...", d.like(x)],
     **dict.fromkeys("leaky_relu gelu silu mish elu tanh softplus hardswish".split(), alone),
     "glu": with_axis,
 }  # fmt: skip
-ARGUMENTS.pop("select_all")
 
 # Steps: ties between values that are equal in the network but for rounding decide them.
 STEPS = set(

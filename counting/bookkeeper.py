@@ -109,7 +109,7 @@ class Bookkeeper:
             row.pairs = pairs(c.left.tensor, c.right.tensor)
         if c.bias:
             self.count(path, "bias", c.bias // share)
-        key = (path, kind, *geometry)
+        key = (path, kind, *geometry, c.left.analog)  # both products of a fused attention
         if self._twin and not row.image:
             self._twin.add(key, row, c, tags)
         self.ledger.add_row(key, row)

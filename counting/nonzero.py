@@ -5,7 +5,6 @@ writes 0.0 and 1.0 into a small buffer, and a sum over it. Sums of ones are exac
 2**24, and no sum here is longer than a block, or one row.
 """
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -73,17 +72,5 @@ def sum_over_steps(x: Tensor, steps: int, signed: bool) -> Tensor:
     Args:
         signed: sum the values (what a cumulative neuron holds); otherwise count the spikes.
     """
-    chunk = x.reshape(steps, math.prod(x.shape) // steps)
-    if signed:
-        return chunk.sum(0)
-    if x.device.type != "cpu":
-        return (chunk != 0).sum(0, dtype=torch.float32)
-    total = torch.zeros(chunk.shape[1])
-    buffer = torch.empty(min(_BLOCK, chunk.shape[1]))
-    for start in range(0, chunk.shape[1], _BLOCK):
-        part = total[start : start + _BLOCK]
-        for k in range(steps):
-            block = buffer[: part.numel()]
-            torch.ne(chunk[k, start : start + _BLOCK], 0, out=block)
-            part += block
-    return total
+    chunk = x.reshape(steps, x.numel() // steps)
+    return chunk.sum(0) if signed else chunk.ne(0).to(torch.float32).sum(0)

@@ -52,7 +52,7 @@ def layer_panels(model: str, observation: Observation, layer: Layer, name: str) 
             _shares(
                 axes[2, 1],
                 "Before the activation",
-                "charge a step / threshold",
+                "charge per step / threshold",
                 READ_RANGE,
                 layer.read_ann,
                 layer.read_snn,
@@ -66,7 +66,7 @@ def layer_panels(model: str, observation: Observation, layer: Layer, name: str) 
 def alt_text(observation: Observation, layer: Layer) -> str:
     """The layer in a sentence."""
     text = (
-        f"{layer.neurons} neurons, {100 * layer.rate:.2g} % of them fire in a step, "
+        f"{layer.neurons} neurons, {100 * layer.rate:.2g} % of them fire per step, "
         f"{100 * layer.fired:.3g} % ever do within {observation.timesteps} steps"
     )
     if layer.error is not None:
@@ -97,7 +97,7 @@ def _raster(axes, layer: Layer) -> None:
 
 def _rates(axes, layer: Layer) -> None:
     axes.set_title("Firing rates", loc="left")
-    axes.set_xlabel("spikes a neuron and step, %")
+    axes.set_xlabel("spikes per neuron and step, %")
     axes.set_ylabel("share of neurons, %")
     edges = torch.linspace(0, 100, len(layer.rates) + 1)
     axes.stairs((100 * layer.rates).tolist(), edges.tolist(), fill=True, color=_ANN)

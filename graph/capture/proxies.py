@@ -49,12 +49,6 @@ class Value(fx.Proxy):
     def __ceil__(self):
         return math.ceil(self.tracer.number(self))
 
-    def __floor__(self):
-        return math.floor(self.tracer.number(self))
-
-    def __round__(self, digits=None):
-        return round(self.tracer.number(self), digits)
-
     def __len__(self):
         return self.tracer.length(self)
 
@@ -62,7 +56,10 @@ class Value(fx.Proxy):
         if name.startswith("__"):  # asked by Python and numpy, which take no proxy for an answer
             raise AttributeError(name)
         value = self.tracer.known(self, missing=None)
+        leaf = self.node.op == "call_module" and self.node.target in self.tracer.user_leaves
         if value is None and not hasattr(torch.Tensor, name):
+            if leaf:  # of which only its own class knows what it gives
+                return ValueAttribute(self, name)
             raise NeedsExample
         if isinstance(value, torch.device | torch.dtype):
             return getattr(value, name)  # torch.autocast(x.device.type) takes no proxy

@@ -13,7 +13,8 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_map_only
 
-from ...neurons import QCFS, ClippedReLU, SpikeMask
+from ...ops import Kind, module_operation
+from ...ops.modules import FOREIGN
 from ..errors import FAILURES
 from ..example_images import quiet
 from ..sizes import depends_on_image, only_from_sizes
@@ -22,20 +23,6 @@ from .examples import NEEDS_VALUES, Example
 from .patching import patched
 from .proxies import Value
 from .tracing_errors import BatchDecides, CannotFollow, ExampleFails, NeedsExample, user_frame
-
-# Modules that hide control flow or state and that the passes know as a whole.
-LEAF_NAMES = {
-    "DropPath",
-    "BatchNormAct2d",
-    "TokenBatchNorm",
-    "StochasticDepth",
-    "DropBlock2d",
-    "LayerNorm2d",
-    "LayerNorm",
-    "RMSNorm",
-    "GroupNorm1",
-}
-LEAF_TYPES: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
 
 
 def _is_proxy(value) -> bool:
@@ -121,11 +108,9 @@ class ShapeTracer(fx.Tracer):
         return self._computing_example or threading.get_ident() != self._thread
 
     def call_module(self, m, forward, args, kwargs):
-        return (
-            forward(*args, **kwargs)
-            if self._aside
-            else super().call_module(m, forward, args, kwargs)
-        )
+        if self._aside:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr, attr_val, parameter_proxy_cache):
         if self._aside or _is_proxy(attr_val):  # a buffer that forward has set
@@ -149,11 +134,9 @@ class ShapeTracer(fx.Tracer):
         if isinstance(module, self.leaf_types) or name in self.leaf_names:
             self.user_leaves.add(name)
             return True
-        if isinstance(module, (QCFS, ClippedReLU, SpikeMask, *LEAF_TYPES)):
-            return True
-        if type(module).__name__ in LEAF_NAMES:
-            return True
-        return super().is_leaf_module(module, name)
+        whole = module_operation(module).kind in (Kind.SITE, Kind.MASK, Kind.NORM)
+        known = whole or type(module).__name__ in FOREIGN
+        return known or super().is_leaf_module(module, name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return Value(node, self)

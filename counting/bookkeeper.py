@@ -12,7 +12,7 @@ from .aten import OTHER
 from .contractions import Contraction, Operand, pairs
 from .ledger import Ledger, Row, Side, Site
 from .modules import declared, steps_of, unit_of
-from .nonzero import blocks, count_equal
+from .nonzero import blocks, count_spikes
 from .provenance import Kind, Tag
 from .twin import Twin
 
@@ -109,7 +109,7 @@ class Bookkeeper:
             row.pairs = pairs(c.left.tensor, c.right.tensor)
         if c.bias:
             self.count(path, "bias", c.bias // share)
-        key = (path, kind, *geometry)
+        key = (path, kind, *geometry, c.left.analog)  # both products of a fused attention
         if self._twin and not row.image:
             self._twin.add(key, row, c, tags)
         self.ledger.add_row(key, row)
@@ -148,16 +148,16 @@ class Bookkeeper:
 
         Returns its alphabet: what it says, if every value bears that out, else what the values are.
         """
-        places = tuple(out.shape[-2:]) if out.dim() >= 4 and name in self._by_place else None
-        reach = 1 if places is None else torch.ones(places, dtype=torch.int64)
-        site.spikes = Operand(out, reach, 0).events(tag)
-        if not site.spikes:
-            return Alphabet()
         if module not in self._spikes:  # which do not change within a forward pass
             self._spikes[module] = declared(module), unit_of(module, out)
         alphabet, unit = self._spikes[module]
-        single = alphabet.levels == 1 and not alphabet.signed
-        if single and count_equal(out, unit) == site.spikes:
+        places = tuple(out.shape[-2:]) if out.dim() >= 4 and name in self._by_place else ()
+        counts, units = count_spikes(out, unit, math.prod(places))
+        site.spikes = int(counts.sum())
+        tag.keep(out, site.spikes, (places, counts) if places else None)
+        if not site.spikes:
+            return Alphabet()
+        if units == site.spikes and alphabet.levels == 1 and not alphabet.signed:
             return alphabet
         ours = isinstance(module, SpikingNeuron)
         parts = blocks(out) if ours else (out,)

@@ -5,7 +5,6 @@ writes 0.0 and 1.0 into a small buffer, and a sum over it. Sums of ones are exac
 2**24, and no sum here is longer than a block, or one row.
 """
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -18,12 +17,8 @@ _SMALL = 2**12  # elements that are not worth the trouble
 def count_nonzero(x: Tensor) -> int:
     """Number of elements that are not 0."""
     axes = sorted(range(x.dim()), key=x.stride, reverse=True)  # in the order of memory
-    return sum(int(block.sum()) for block in _compared(torch.ne, x.permute(axes).reshape(-1), 0))
-
-
-def count_equal(x: Tensor, value: Tensor) -> int:
-    """Number of elements that are exactly a value, which broadcasts to x [rows, ...]."""
-    return sum(int(block.sum()) for block in _compared(torch.eq, x, value))
+    flat = x.permute(axes).reshape(-1)
+    return sum(int(ones.sum()) for ones in _compared(flat, (torch.ne, 0)))
 
 
 def count_per_position(x: Tensor, positions: int) -> Tensor:
@@ -32,21 +27,38 @@ def count_per_position(x: Tensor, positions: int) -> Tensor:
     x is read as [rows, positions]: for a convolution's input [N, C, H, W], positions is H * W.
     """
     total = torch.zeros(positions, dtype=torch.int64, device=x.device)
-    for block in _compared(torch.ne, x.reshape(-1, positions), 0):
-        total += block.sum(0).to(torch.int64)
+    for ones in _compared(x.reshape(-1, positions), (torch.ne, 0)):
+        total += ones.sum(0).to(torch.int64)
     return total
 
 
-def _compared(compare, x: Tensor, other) -> Iterator[Tensor]:
-    """1 where compare(x, other) holds, else 0, in parts of x [rows, ...]; each lasts for one turn."""
-    if x.device.type != "cpu" or x.numel() < _SMALL:
-        yield compare(x, other)
-        return
+def count_spikes(x: Tensor, unit: Tensor, positions: int = 1) -> tuple[Tensor, int]:
+    """Nonzero elements at each of the last `positions` places, and elements that are the unit.
+
+    Args:
+        unit: broadcasts to x [rows, ...].
+    """
+    total, units = torch.zeros(positions, dtype=torch.int64, device=x.device), 0
+    for number, ones in enumerate(_compared(x, (torch.ne, 0), (torch.eq, unit))):
+        if number % 2:
+            units += int(ones.sum())
+        else:
+            total += ones.reshape(-1, positions).sum(0).to(torch.int64)
+    return total, units
+
+
+def _compared(x: Tensor, *questions: tuple) -> Iterator[Tensor]:
+    """1 where compare(x, other) holds, else 0, for each question (compare, other) in turn.
+
+    On parts of x [rows, ...]; an answer lasts until the next one.
+    """
+    fast = x.device.type == "cpu" and x.numel() >= _SMALL
     buffer = torch.empty(0)
-    for block in blocks(x):
-        if buffer.shape != block.shape:
+    for block in blocks(x) if fast else (x,):
+        if fast and buffer.shape != block.shape:
             buffer = torch.empty(block.shape)
-        yield compare(block, other, out=buffer)
+        for compare, other in questions:
+            yield compare(block, other, out=buffer) if fast else compare(block, other)
 
 
 def blocks(x: Tensor) -> tuple[Tensor, ...]:
@@ -60,17 +72,5 @@ def sum_over_steps(x: Tensor, steps: int, signed: bool) -> Tensor:
     Args:
         signed: sum the values (what a cumulative neuron holds); otherwise count the spikes.
     """
-    chunk = x.reshape(steps, math.prod(x.shape) // steps)
-    if signed:
-        return chunk.sum(0)
-    if x.device.type != "cpu":
-        return (chunk != 0).sum(0, dtype=torch.float32)
-    total = torch.zeros(chunk.shape[1])
-    buffer = torch.empty(min(_BLOCK, chunk.shape[1]))
-    for start in range(0, chunk.shape[1], _BLOCK):
-        part = total[start : start + _BLOCK]
-        for k in range(steps):
-            block = buffer[: part.numel()]
-            torch.ne(chunk[k, start : start + _BLOCK], 0, out=block)
-            part += block
-    return total
+    chunk = x.reshape(steps, x.numel() // steps)
+    return chunk.sum(0) if signed else chunk.ne(0).to(torch.float32).sum(0)

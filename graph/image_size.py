@@ -35,7 +35,7 @@ has_side_effect(check_image_size)  # dead code elimination leaves it alone
 
 
 def guard_image_size(gm: fx.GraphModule) -> int:
-    """Put the check behind the input of a graph that is good for one image size only."""
+    """Put the check after the input of a graph that is good for one image size only."""
     made_for = gm.meta.get("image_shape")
     if not gm.meta.get("fixed_image_size") or not made_for:
         return 0

@@ -82,6 +82,8 @@ class Value(fx.Proxy):
             return hasattr(_type(value), name) or name in getattr(value, "__dict__", ())
         if is_number(self.node):
             return hasattr(torch.Size, name) or hasattr(int, name)
+        if self.node.op == "call_module" and self.node.target in self.tracer.user_leaves:
+            return True  # only its own class knows what it gives
         return hasattr(torch.Tensor, name) or hasattr(self.tracer.known(self), name)
 
     def __setitem__(self, index, value):

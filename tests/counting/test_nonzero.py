@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikeswap.counting import count_nonzero, count_per_position
-from spikeswap.counting.nonzero import count_equal, sum_over_steps
+from spikeswap.counting.nonzero import count_spikes, sum_over_steps
 
 
 def _spikes(*shape, rate=0.3, dtype=torch.float32, seed=0):
@@ -46,18 +46,25 @@ def test_count_per_position(shape):
         ((3, 5), 1, 5),
     ],
 )
-def test_count_equal_is_exact(shape, axis, units, dtype):
+def test_spikes_and_whole_units_are_counted_exactly(shape, axis, units, dtype):
     unit = (torch.rand(units) + 0.05).to(dtype)
     if units > 1:
         unit[1] = torch.nan  # a dead channel
     height = unit.view(-1, *[1] * (len(shape) - 2)) if axis == 1 and units > 1 else unit
     x = _spikes(*shape, rate=0.9, dtype=dtype) * height.nan_to_num(0.0)
     spikes = int((x != 0).sum())
-    assert count_equal(x, height) == spikes > 0
-    x.view(-1)[-1] += 1
-    assert count_equal(x, height) == int((x == height).sum())
-    halves = torch.full((64, 64), 0.5, dtype=dtype)
-    assert (count_equal(halves, torch.ones(1)), count_nonzero(halves)) == (0, 4096)
+    counts, whole = count_spikes(x, height)
+    assert (int(counts), whole) == (spikes, spikes)
+    x.view(-1)[::7] += 1
+    positions = shape[-1]
+    counts, whole = count_spikes(x, height, positions)
+    assert torch.equal(counts, (x != 0).view(-1, positions).sum(0))
+    assert whole == int((x == height).sum()) < int(counts.sum())
+
+
+def test_halves_of_spikes_are_no_spikes():
+    counts, whole = count_spikes(torch.full((64, 64), 0.5), torch.ones(1))
+    assert (int(counts), whole) == (4096, 0)
 
 
 def test_sum_over_steps():

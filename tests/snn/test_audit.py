@@ -224,6 +224,51 @@ def test_attention_products_of_running_values_are_multiply_accumulates():
         assert (row.count == 3 * 5 * 5 * 6) is (attention == "accumulated")
 
 
+class Mixer(nn.Module):
+    """A module of the user's own, with a weight layer, a product and something unknown inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x):  # [B, C, H, W]
+        tokens = torch.special.bessel_j0(self.inner(x.flatten(2).transpose(1, 2)))
+        return (tokens @ tokens.transpose(1, 2)).softmax(-1)
+
+
+def test_a_module_of_the_user_s_own_is_looked_into():
+    model = Body(lambda net, x: net.mix(x).mean(1)[:, :4, None, None], mix=Mixer()).eval()
+    model = insert_qcfs(model, levels=8, threshold=1.0, leaf_modules=(Mixer,))
+    snn, images = convert_model(model, leaf_modules=(Mixer,)), torch.randn(2, 3, 8, 8)
+    (said,) = [row for row in snn.report.rows if row.operation == "Mixer"]
+    assert (said.input, said.arithmetic) == ("analog", "other")
+    audit = snn.audit(images, timesteps=3, chunk=2)
+    found = [row for row in audit.rows if row.operation == "Mixer"]
+    assert [(row.arithmetic, row.weights, row.count) for row in found] == [
+        ("multiply-accumulate", True, 3 * 64 * 4 * 4),
+        ("multiply-accumulate", False, 3 * 64 * 64 * 4),
+        ("other", False, 3 * (64 * 64 + 64 * 4)),  # softmax, and the bias of the layer
+    ]
+    assert list(audit.totals.uncounted) == ["special_bessel_j0"]
+
+
+def test_a_fused_attention_counts_like_its_parts():
+    def fused(q, k):
+        return F.scaled_dot_product_attention(q.unsqueeze(1), k.unsqueeze(1), k.unsqueeze(1))[:, 0]
+
+    images, audits = torch.randn(2, 6, 4), []
+    for attention in ("accumulated", "per-step"):
+        snn = converted(Attention(fused), attention=attention)
+        rows = [r for r in snn.audit(images, timesteps=3).rows if "attention" in r.operation]
+        audits.append([(row.input, row.arithmetic) for row in rows])
+    dense = ("analog", "multiply-accumulate")
+    assert audits[0] == [dense, dense]
+    assert audits[1] == [
+        ("spikes {0,s}", "accumulate"),
+        ("spikes {0,s} with analog", "accumulate"),
+    ]
+
+
 # ---- faults that were ---------------------------------------------------------------------------
 
 

@@ -42,7 +42,7 @@ def check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
             try:
                 expected = original(noise.clone())
                 again = expected if given is not None else original(noise.clone())
-            except (*FAILURES, ArithmeticError):
+            except FAILURES:
                 continue
             if _is_finite_tensor(expected) and torch.equal(expected, again):
                 _compare(expected, gm, noise)
@@ -60,7 +60,7 @@ def _is_finite_tensor(value) -> bool:
 def _compare(expected: torch.Tensor, gm: fx.GraphModule, noise: torch.Tensor) -> None:
     try:
         got = gm.eval().forward(noise.clone())  # __call__ would print a failure
-    except (*FAILURES, ArithmeticError) as error:
+    except FAILURES as error:
         what = f"the traced graph fails on images of shape {tuple(noise.shape)} ({error})"
         raise _offence(what, "give example_inputs=images") from error
     if not isinstance(got, torch.Tensor):

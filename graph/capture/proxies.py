@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from ...ops import TABLE
 from ..sizes import is_number
-from .tracing_errors import BatchDecides, NeedsExample
+from .tracing_errors import BatchDecides
 
 
 def _type(value) -> type:
@@ -49,27 +49,42 @@ class Value(fx.Proxy):
     def __ceil__(self):
         return math.ceil(self.tracer.number(self))
 
+    def __floor__(self):
+        return math.floor(self.tracer.number(self))
+
+    def __round__(self, digits=None):
+        return round(self.tracer.number(self), digits)
+
     def __len__(self):
         return self.tracer.length(self)
 
     def __getattr__(self, name):
-        if name.startswith("__"):  # asked by Python and numpy, which take no proxy for an answer
+        if name == "__array__":  # np.sqrt(x.shape[1])
+            return self.tracer.as_array(self)
+        if name.startswith("__"):  # asked by Python itself, which takes no proxy for an answer
             raise AttributeError(name)
         value = self.tracer.known(self, missing=None)
-        leaf = self.node.op == "call_module" and self.node.target in self.tracer.user_leaves
-        if value is None and not hasattr(torch.Tensor, name):
-            if leaf:  # of which only its own class knows what it gives
-                return ValueAttribute(self, name)
-            raise NeedsExample
-        if isinstance(value, torch.device | torch.dtype):
-            return getattr(value, name)  # torch.autocast(x.device.type) takes no proxy
+        if isinstance(value, torch.Tensor) and name in ("item", "tolist"):
+            return getattr(self.tracer.number(self), name)
         if isinstance(value, torch.Tensor) and name == "ndim":
             return value.ndim  # of whatever size and number the images are
+        if isinstance(value, torch.device | torch.dtype):
+            return getattr(value, name)  # torch.autocast(x.device.type) takes no proxy
         if isinstance(value, tuple) and name in getattr(value, "__match_args__", ()):
             return self[value.__match_args__.index(name)]  # a named tuple
-        if not hasattr(kind := _type(value), name) and name not in getattr(value, "__dict__", ()):
-            raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
+        if not self._may_have(name, value):
+            raise AttributeError(f"{_type(value).__name__!r} object has no attribute {name!r}")
         return ValueAttribute(self, name)
+
+    def _may_have(self, name: str, value) -> bool:
+        """Whether there is such an attribute; an example is asked for where a tensor would have none."""
+        if value is not None:
+            return hasattr(_type(value), name) or name in getattr(value, "__dict__", ())
+        if is_number(self.node):
+            return hasattr(torch.Size, name) or hasattr(int, name)
+        if self.node.op == "call_module" and self.node.target in self.tracer.user_leaves:
+            return True  # only its own class knows what it gives
+        return hasattr(torch.Tensor, name) or hasattr(self.tracer.known(self), name)
 
     def __setitem__(self, index, value):
         """A node of its own. Needed by torchvision's Swin, which fills its mask part by part."""

@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import threading
 
+import numpy
 import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_map_only
@@ -134,6 +135,9 @@ class ShapeTracer(fx.Tracer):
         if isinstance(module, self.leaf_types) or name in self.leaf_names:
             self.user_leaves.add(name)
             return True
+        held = (*module._parameters.values(), *module._buffers.values(), *vars(module).values())
+        if any(map(_is_proxy, held)):
+            return False  # its weights are computed, as by torch.func.functional_call
         whole = module_operation(module).kind in (Kind.SITE, Kind.MASK, Kind.NORM)
         known = whole or type(module).__name__ in FOREIGN
         return known or super().is_leaf_module(module, name)
@@ -146,8 +150,10 @@ class ShapeTracer(fx.Tracer):
         return iter([obj[i] for i in range(self.length(obj))])
 
     def create_arg(self, a):
-        """Proxies first: they pass for tensors."""
-        return a.node if _is_proxy(a) else super().create_arg(a)
+        """Proxies first, for they pass for tensors; numbers of numpy as Python's own."""
+        if _is_proxy(a):
+            return a.node
+        return super().create_arg(a.item() if isinstance(a, numpy.generic) else a)
 
     def create_node(self, kind, target, args, kwargs, name=None, type_expr=None):
         node = super().create_node(kind, target, args, kwargs, name, type_expr)
@@ -205,6 +211,12 @@ class ShapeTracer(fx.Tracer):
             )
         self._ask(proxy.node, lambda example: example.readings(proxy.node))
         return value
+
+    def as_array(self, proxy: fx.Proxy):
+        """What numpy calls to have a number; it takes the parts of a shape one by one."""
+        if not isinstance(self.known(proxy), int | float):
+            raise AttributeError("__array__")
+        return lambda *dtype, **_: numpy.asarray(self.number(proxy), *dtype)
 
     def length(self, proxy: fx.Proxy) -> int:
         """len() of a shape, of a tuple of tensors or of a tensor."""

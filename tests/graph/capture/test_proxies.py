@@ -2,13 +2,16 @@
 
 import collections
 import contextlib
+import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from spikeswap.graph import UnconvertibleError, trace
 
+floor = math.floor.__call__  # hidden from fx, as in a file that it does not look into
 Pair = collections.namedtuple("Pair", "first second")
 
 
@@ -56,6 +59,48 @@ QUESTIONS = {
     "attributes of a maximum": lambda s, x: x - x.max(1, keepdim=True).values,
     "a named tuple": lambda s, x: x + Pair(x, x * 2).second,
 }
+
+
+NUMBERS = {  # the size of the image becomes one
+    "int": lambda s, x: x * int(x.shape[2]),
+    "float": lambda s, x: x * float(x.shape[2]),
+    "round": lambda s, x: x * round(x.shape[2] / 3),
+    "floor": lambda s, x: x * floor(x.shape[2] / 3),
+    "root": lambda s, x: x.flatten(2).unflatten(2, (int(np.sqrt(x[0, 0].numel())), -1)),
+    "product": lambda s, x: x / np.prod(x.shape[2:]),
+    "range": lambda s, x: torch.cat([x[..., i : i + 1] * i for i in range(x.shape[3])], 3),
+    "largest": lambda s, x: x / max(x.shape[2:]),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_size_that_becomes_a_number_is_noted(name):
+    model, x = Net(NUMBERS[name]).eval(), torch.randn(2, 3, 8, 8)
+    graph = trace(model, example_inputs=x)
+    assert graph.meta["fixed_image_size"]
+    for images in (x, torch.randn(3, 3, 8, 8)):
+        assert torch.equal(graph(images), model(images))
+
+
+def test_a_number_of_weights_is_one():
+    model, x = (
+        Net(lambda s, x: x * s.first.weight.sum().item() + s.first.bias.tolist()[0]),
+        torch.randn(2, 3, 8, 8),
+    )
+    graph = trace(model.eval(), example_inputs=x)
+    assert torch.equal(graph(x), model(x)) and not graph.meta["fixed_image_size"]
+    with pytest.raises(UnconvertibleError, match="values of a tensor"):
+        trace(Net(lambda s, x: x * x.mean().item()), example_inputs=x)
+
+
+def test_a_graph_of_ours_is_traced_again_without_a_size():
+    graph = trace(
+        Net(lambda s, x: x * math.floor(x.shape[2] / 3)), example_inputs=torch.randn(2, 3, 8, 8)
+    )
+    again = trace(graph)
+    assert not graph.meta["fixed_image_size"] and not again.meta["fixed_image_size"]
+    x = torch.randn(2, 3, 12, 12)
+    assert torch.equal(again(x), graph(x))
 
 
 @pytest.mark.parametrize("name", QUESTIONS)

@@ -150,6 +150,26 @@ def test_modules_outside_the_tree_are_taken_in(network, given):
     assert torch.allclose(snn(x, timesteps=40)[-1], qcfs(x), atol=1e-5)
 
 
+class ComputesWeights(nn.Module):
+    """A layer whose weights are set in forward is not the layer that it was."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1)
+
+    def forward(self, x):
+        weight = self.conv.weight - self.conv.weight.mean((1, 2, 3), keepdim=True)
+        x = torch.func.functional_call(self.conv, {"weight": weight}, (x,))
+        return self.head(F.relu(x)).mean((2, 3))
+
+
+def test_layers_with_computed_weights_are_followed():
+    model, x = ComputesWeights().eval(), torch.randn(2, 3, 8, 8)
+    graph = trace(model, example_inputs=x)
+    assert torch.allclose(graph(x), model(x), atol=1e-6)
+    assert [n.target for n in graph.graph.nodes if n.op == "call_module"] == ["head"]
+
+
 def test_they_are_named_after_the_module_that_calls_them():
     called = [n.target for n in trace(Makes()).graph.nodes if n.op == "call_module"]
     assert "block.sequential.0" in called and "second.sequential.0" in called and "relu" in called

@@ -35,6 +35,8 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     """
     model = unwrap(model)
     leaf_modules = _leaves(model, leaf_modules)
+    if isinstance(model, fx.GraphModule):  # of an earlier trace, whose leaves stay leaves
+        leaf_modules += model.meta.get("leaves", ())
     given = _given_example(model, example_inputs)
     guessed = guess_example(model) if given is None else given
     with _ONE_AT_A_TIME:

@@ -3,7 +3,10 @@
 Lines are drawn one by one and kept if they run on an example and keep images apart.
 """
 
+import collections
+import contextlib
 import random
+import re
 import textwrap
 
 import torch
@@ -164,8 +167,10 @@ class Generator:
 
     def value(self) -> str:
         """A value of floats, rather a later one."""
-        names = self.values()
-        weights = [1 if name == "x" else 2 + i for i, name in enumerate(names)]
+        names, lines = self.values(), "\n".join(self.program.lines)
+        weights = [
+            1 if n == "x" else 20 if lines.count(n) == 1 else 2 + i for i, n in enumerate(names)
+        ]
         return self.random.choices(names, weights)[0]
 
     def same_shape(self, name: str) -> str:
@@ -177,6 +182,13 @@ class Generator:
         others = [n for n in self.values() if self.shape(n) == shape]
         one = [n if self.coin() else 1 for n in shape[1:]]
         return self.choice([*others, *others, self.parameter(one)])
+
+    def alone(self, name: str) -> None:
+        """Seldom change a value in place of which there are views: that is refused."""
+        places = [self.values_of[n].untyped_storage().data_ptr() for n in self.values_of]
+        here = self.values_of[name].untyped_storage().data_ptr()
+        if places.count(here) > 1 and self.random.random() < 0.9:
+            raise Misfit
 
     def axis(self, name: str) -> str:
         rank = self.rank(name)
@@ -218,7 +230,9 @@ class Generator:
         if not arguments[0].startswith(("[", "'")) and hasattr(torch.Tensor, word):
             forms.append(f"{arguments[0]}.{word}({rest})")
             if hasattr(torch.Tensor, f"{word}_") and arguments[0].isidentifier():
-                forms.append(f"{arguments[0]}.{word}_({rest})")
+                with contextlib.suppress(Misfit):
+                    self.alone(arguments[0])
+                    forms.append(f"{arguments[0]}.{word}_({rest})")
         if row.augmented and arguments[0].isidentifier() and len(arguments) == 2 and self.coin():
             sign = {"iadd": "+=", "isub": "-=", "imul": "*=", "itruediv": "/=", "ipow": "**="}
             return [f"{x} {sign.get(row.augmented[0], '+=')} {rest}"]
@@ -295,32 +309,54 @@ class Generator:
                 continue
             if not self.good(value, self.spaces[1][name]):
                 return False
-            if name != "_":
+            if name != "_" and len(value) == 3 and batch_axis(value, self.spaces[1][name]) == 0:
                 found[name] = value
         self.values_of = found
         return True
 
-    @staticmethod
-    def good(three: torch.Tensor, two: torch.Tensor) -> bool:
-        """Whether a value of three images and of two is of use: small, finite, images apart."""
-        if three.dim() == 0 or three.shape[0] != 3 or two.shape != (2, *three.shape[1:]):
-            return False
-        if three.numel() == 0 or three.numel() > 3 * MOST_ELEMENTS or three.dim() > 6:
+    def good(self, three: torch.Tensor, two: torch.Tensor) -> bool:
+        """Whether a value of three images and of two is small, finite, and keeps images apart."""
+        if three.numel() == 0 or three.numel() > 3 * MOST_ELEMENTS or not 0 < three.dim() < 7:
             return False
         if three.dtype is torch.float32 or three.is_complex():
             return False
         if three.is_floating_point() and not bool((three.abs() < 100).all()):
             return False
-        return torch.allclose(three[:2].double(), two.double(), rtol=1e-9, atol=1e-9)
+        return batch_axis(three, two) is not None
 
     def finish(self) -> Program:
-        names = [n for n in self.values() if n != "x"]
-        wanted = list(dict.fromkeys([*names[-2:], self.choice(names)]))
-        count = sum(self.values_of[n].numel() // 3 for n in wanted)
-        self.program.modules = {**self.program.modules, "head": f"nn.Linear({count}, 3)"}
+        """The value that is returned: logits of a linear layer, or values as they are."""
+        names = [n for n in self.values() if n != "x" and self.rank(n) > 1]
+        words = collections.Counter(re.findall(r"\w+", "\n".join(self.program.lines)))
+        wanted = [n for n in names if words[n] == 1 or n == names[-1]][-6:]
         flat = ", ".join(f"{n}.flatten(1)" for n in wanted)
-        self.program.result = f"self.head(torch.cat([{flat}], 1))"
+        text = f"torch.cat([{flat}], 1)"
+        if self.random.random() < 0.6:
+            count = sum(self.values_of[n].numel() // 3 for n in wanted)
+            self.program.modules = {**self.program.modules, "head": f"nn.Linear({count}, 3)"}
+            text = f"self.head({text})"
+        self.program.result = self.choice((text, text, f"{wanted[0]}.flatten(1)"))
+        if "head" in self.program.modules and "head" not in self.program.result:
+            del self.program.modules["head"]
         return self.program
+
+
+def batch_axis(three: torch.Tensor, two: torch.Tensor) -> int | None:
+    """Where the images of a batch of three lie, whose first two are another batch; None: mixed.
+
+    On axis 0 an image may be several rows.
+    """
+    if three.dim() != two.dim():
+        return None
+    for axis, (many, few) in enumerate(zip(three.shape, two.shape, strict=True)):
+        if many != few:
+            fits = 2 * many == 3 * few and (axis == 0 or many == 3)
+            part = three.narrow(axis, 0, few) if fits else three
+            same = part.shape == two.shape and torch.allclose(
+                part.double(), two.double(), 1e-9, 1e-9
+            )
+            return axis if same else None
+    return None
 
 
 def _kind(value: torch.Tensor) -> str:
@@ -330,10 +366,10 @@ def _kind(value: torch.Tensor) -> str:
 
 
 def draw(seed: int, lines: int | None = None) -> Program:
-    """The network of a seed, of 3 to 9 lines or groups of lines."""
+    """The network of a seed, of 3 to 12 lines or groups of lines."""
     torch.manual_seed(seed)
     generator = Generator(seed)
-    wanted = generator.random.randint(3, 9) if lines is None else lines
+    wanted = generator.random.randint(3, 12) if lines is None else lines
     for _ in range(40 * wanted):
         wanted -= generator.draw()
         if wanted == 0:

@@ -415,12 +415,14 @@ def written_view(d, x):
 
 
 def assigned_part(d, x):
+    d.alone(x)
     values = [d.number(), "0", f"{d.value()}[{_index(d, x)}]"]
     sign = d.choice(("=", "=", "+=", "*=", "-="))
     return [f"{x}[{_index(d, x)}] {sign} {d.choice(values)}"]
 
 
 def augmented(d, x):
+    d.alone(x)
     return [f"{x} {d.choice(('+=', '-=', '*='))} {d.choice((d.like(x), d.number()))}"]
 
 
@@ -477,8 +479,66 @@ def kernel_of_image(d, x):
     return [f"{d.name()} = {text}.reshape(-1, 1, {h}, {w})"]
 
 
+def kernel_of_a_value(d, x):
+    """A weight that is itself a value of the network: per image, as of a mixture of experts."""
+    fits(d.rank(x) == 4)
+    n, h, w = d.shape(x)[1:]
+    source = d.value()
+    fits(d.count_of(source) // 3 >= n * 4)
+    kernel = f"{source}.flatten(1)[:, :{n * 4}].reshape(-1, {n}, 2, 2)"
+    fits(h > 1 and w > 1)
+    text = f"F.conv2d({x}.reshape(1, -1, {h}, {w}), {kernel}, groups={x}.shape[0])"
+    return [f"{d.name()} = {text}.reshape(-1, 1, {h - 1}, {w - 1})"]
+
+
+def moved_batch(d, x):
+    """The batch on another axis for a while."""
+    a, b, axis = d.name(), d.name(), d.choice(range(1, d.rank(x)))
+    work = [
+        "{} * 0.5",
+        "{}.neg()",
+        "{} + 0.3",
+        "{}.relu()",
+        f"{{}} * {d.number()}",
+        "{}.softmax(-1)",
+    ]
+    if axis != d.rank(x) - 1:
+        work.append(f"{d.module(f'nn.Linear({d.shape(x)[-1]}, 3)')}({{}})")
+    return [
+        f"{a} = {x}.transpose(0, {axis})",
+        f"{b} = {d.choice(work).format(a)}",
+        f"{d.name()} = {b}.transpose({axis}, 0)",
+    ]
+
+
+def folded_axis(d, x):
+    """Parts of an image that follow each other on the batch axis: windows, heads, groups."""
+    fits(d.rank(x) > 2)
+    a, b, shape = d.name(), d.name(), d.shape(x)
+    fold = d.choice((f"{x}.flatten(0, 1)", f"{x}.reshape(-1, {', '.join(map(str, shape[2:]))})"))
+    if d.rank(x) == 4:
+        work = [
+            d.activated(f"{d.module(f'nn.Linear({shape[3]}, {shape[3]})')}({a})"),
+            f"{a}.softmax(1)",
+        ]
+    else:
+        work = [d.activated(f"{a} - 0.1"), f"{a}.softmax(-1)", f"{a} * {a}.mean(1, keepdim=True)"]
+    return [f"{a} = {fold}", f"{b} = {d.choice(work)}", f"{d.name()} = {b}.reshape({x}.shape)"]
+
+
+def site_of_constants(d, x):
+    """An activation that sees no spikes: of parameters, or of the image."""
+    forms = [f"{x} * F.relu({d.parameter(d.shape(x)[1:])})"]
+    if d.shape(x)[1:] == d.shape("x")[1:]:
+        forms.append(f"{x} + F.relu(x - 0.2)")
+    forms.append(
+        f"{x} * x.mean((1, 2, 3)).relu().reshape(-1, {', '.join(['1'] * (d.rank(x) - 1))})"
+    )
+    return [f"{d.name()} = {d.choice(forms)}"]
+
+
 def of_sizes(d, x):
-    """Numbers that the shape gives."""
+    """Numbers and tensors that the shape gives."""
     a = d.name()
     forms = [
         f"{x} * {x}.shape[-1] ** -0.5",
@@ -488,6 +548,10 @@ def of_sizes(d, x):
         f"{x} + {x}.new_full({x}.shape[1:], 0.1)",
         f"torch.cat([{x}, torch.zeros_like({x})], {d.axis(x)})",
         f"torch.cat([{x}, {x}.new_ones({x}.shape)], {d.axis(x)})",
+        f"torch.zeros_like({x}) + {x}.mean({d.axes(x)}, keepdim=True)",
+        f"{x} / {x}.shape[1:].numel() + {x}.ndim",
+        f"{x}.expand(2, *{x}.shape).mean(0)",
+        f"torch.stack([{x}] * {x}.dim(), 1)",
     ]
     return [f"{a} = {d.choice(forms)}"]
 
@@ -503,5 +567,9 @@ GROUPS = {
     several: 2,
     leaf: 1,
     kernel_of_image: 1,
-    of_sizes: 1,
+    kernel_of_a_value: 1,
+    moved_batch: 1,
+    folded_axis: 2,
+    site_of_constants: 1,
+    of_sizes: 2,
 }

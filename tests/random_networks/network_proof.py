@@ -19,6 +19,7 @@ from torch import fx
 
 import spikeswap
 from spikeswap.convert import UnconvertibleError, convert_model, insert_qcfs, reference_network
+from spikeswap.graph import prepare
 from spikeswap.neurons import NEURONS
 from spikeswap.ops import operation_of
 
@@ -45,10 +46,11 @@ def prove(program: generator.Program, seed: int) -> str:
     images = torch.randn(3, *generator.SIZE, dtype=torch.double)
     levels, threshold = dice.choice((1, 2, 3, 4, 8)), dice.choice((0.5, 1.0, 2.0))
     mask = dice.choice((0.0, 0.0, 0.0, 0.4))
-    leaves = {"leaf_modules": generator.LEAVES, "example_inputs": images}
+    leaves = {"leaf_modules": generator.LEAVES, "mask": mask}
     try:
-        qcfs = insert_qcfs(model, levels=levels, threshold=threshold, mask=mask, **leaves).eval()
-        networks = [convert_model(qcfs, neuron=n, seed=seed, **leaves) for n in NEURONS]
+        qcfs = insert_qcfs(model, levels, threshold, example_inputs=images, **leaves).eval()
+        prepared = prepare(qcfs, example_inputs=images)
+        networks = [convert_model(prepared, neuron=neuron, seed=seed) for neuron in NEURONS]
     except UnconvertibleError as error:
         if "fault of the conversion" not in str(error):
             return f"refused: {error.offences[0].operation}, {error.offences[0].remedy}"
@@ -56,7 +58,7 @@ def prove(program: generator.Program, seed: int) -> str:
             return "a tie decides"
         raise Failure(str(error)) from error
     exact = [network for network in networks if not network.coding.clips]
-    expected = reference_network(exact[0], qcfs)(images)
+    expected = reference_network(exact[0], prepared)(images)
     if not bool(expected.isfinite().all()):
         return "no number"
     for snn in exact:

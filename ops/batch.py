@@ -273,10 +273,13 @@ def flattened(call: Call) -> int:
 
 
 def reshaped(call: Call) -> int:
-    """reshape, view: the batch must come first, so that it stays first."""
+    """reshape, view: the batch must come first, so that it stays the first axis but for ones."""
     if call.axis != 0:
         raise Mixes(f"reshapes a tensor with the batch on axis {call.axis}", BATCH_FIRST)
-    return 0
+    if call.others:  # of the shape of another tensor
+        return call.others[0][0]
+    sizes = _rest(call, 1, "shape", "size")
+    return next((i for i, size in enumerate(sizes) if not (_is_number(size) and size == 1)), 0)
 
 
 def unflattened(call: Call) -> int:

@@ -292,11 +292,20 @@ NONLINEARITIES = [
     *_rows(NONLINEAR, "cdist", batch=batch.matrices),
     *_rows(
         NONLINEAR,
-        "max_pool1d max_pool2d@max_pool2d_with_indices max_pool3d@max_pool3d_with_indices",
+        "max_pool1d max_pool2d max_pool3d",
         WINDOWS,
         batch=batch.first_only,
         spikes=PART,
         channels=KEPT,
+    ),
+    *_rows(
+        NONLINEAR,
+        "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices",
+        WINDOWS,
+        batch=batch.first_only,
+        spikes=PART,
+        channels=KEPT,
+        several=True,
     ),
     *_rows(NONLINEAR, "lp_pool1d lp_pool2d", batch=batch.first_only, channels=KEPT),
     *_rows(

@@ -112,7 +112,7 @@ MOVES = [
     *_view("detach=positive,resolve_conj,resolve_neg@alias,_conj", batch.kept, channels=KEPT,
            in_order=True),
     *_view("contiguous@lift_fresh", batch.kept, PERHAPS, channels=KEPT, in_order=True),
-    *_view("to=float,double,type,type_as@_to_copy", batch.kept, PERHAPS, values=(0, 1),
+    *_view("to=float,double,type,type_as@_to_copy", batch.of_first, PERHAPS, values=(0, 1),
            channels=KEPT, in_order=True),
     *_view("half=bfloat16", batch.kept, PERHAPS, Spikes.UNSURE, channels=KEPT),
     *_view("identity", batch.kept, channels=KEPT, inactive=True, in_order=True),
@@ -186,7 +186,7 @@ SUMS = [
     *_rows(
         LINEAR,
         "conv1d conv2d@convolution conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
-        batch=batch.first_only,
+        batch=batch.convolved,
         channels=FIRST,
         synapses=True,
     ),

@@ -7,17 +7,20 @@ import torch.nn.functional as F
 from network_generator import Wave
 from torch import nn
 
-from spikeswap.convert import convert_model, insert_qcfs, reference_network
+from spikeswap.convert import UnconvertibleError, convert_model, insert_qcfs, reference_network
 
 FOUND = {}
 
 
-def found(*marks, **modules):
-    """A network: `function(net, x, y)` on the image x and spikes y, with these modules."""
+def found(refused="", **modules):
+    """A network: `function(net, x, y)` on the image x and spikes y, with these modules.
+
+    Args:
+        refused: the true reason for which it is refused; else it converts exactly.
+    """
 
     def add(function):
-        case = (function, modules)
-        FOUND[function.__name__] = pytest.param(*case, id=function.__name__, marks=marks)
+        FOUND[function.__name__] = function, modules, refused
         return function
 
     return add
@@ -34,8 +37,8 @@ class Net(nn.Module):
         return self.function(self, x, self.conv(x).relu()).flatten(1)
 
 
-moved = pytest.mark.xfail(strict=True, reason="state where the batch is not on axis 0")
-untrue = pytest.mark.xfail(strict=True, reason="refused for an untrue reason")
+moved = "finds the batch on axis"  # what such a network is refused for
+in_place = "has no form that is not in place"
 
 
 @found(moved)
@@ -81,25 +84,31 @@ def an_index_of_the_image(net, x, y):
     return y.gather(1, (x.sum(1, keepdim=True) > 0).long().expand(-1, 4, -1, -1))
 
 
-@found(untrue)
+@found()
 def numbers_of_the_type_of_a_value(net, x, y):
     return y + torch.arange(y.shape[-1]).to(y) + torch.linspace(0, 1, y.shape[-1]).type_as(y)
 
 
-@found(untrue)
+@found(in_place)
 def a_logical_operation_in_place(net, x, y):
     return y.clone().logical_and_(y).mean(1)
 
 
-@found(untrue)
+@found(in_place)
 def a_comparison_in_place(net, x, y):
     return y.mean(1) * x.clone().gt_(0).mean(1)
 
 
-@pytest.mark.parametrize("function, modules", FOUND.values())
-def test_it_is_exact(function, modules):
+@pytest.mark.parametrize("function, modules, refused", FOUND.values(), ids=FOUND.keys())
+def test_it_is_exact_or_refused_truly(function, modules, refused):
     torch.manual_seed(0)
-    assert network_proof.prove(Net(function, modules).double().eval(), 0) == "exact"
+    net = Net(function, modules).double().eval()
+    if not refused:
+        assert network_proof.prove(net, 0) == "exact"
+        return
+    images = torch.randn(2, 3, 6, 6, dtype=torch.double)
+    with pytest.raises(UnconvertibleError, match=refused):
+        convert_model(insert_qcfs(net, 4, 1.0, example_inputs=images), neuron="multi")
 
 
 def test_a_leaf_of_the_user_stays_one_in_the_reference_network():

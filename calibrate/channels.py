@@ -12,7 +12,7 @@ from ..graph.layout import channel_axis
 def channel_axes(gm: fx.GraphModule, node: fx.Node, dim: int) -> tuple[int, ...]:
     """Axes of what site `node` gives ([B, ...], `dim` axes) that tell channels apart.
 
-    Axis 1 behind convolutions, the last one for tokens; heads and their dimensions for queries,
+    Axis 1 after convolutions, the last one for tokens; heads and their dimensions for queries,
     keys and values [B, heads, N, d]; heads alone for attention scores [B, heads, N, N].
     """
     axis = channel_axis(gm, node.args[0])

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 class LargestActivation:
-    """Streaming maximum, one value a channel (axis 1 or -1) or one in all (None).
+    """Streaming maximum, one value per channel (axis 1 or -1) or one in all (None).
 
     Args:
         axis: channel axis of the activations [B, ...].
@@ -34,7 +34,7 @@ class LargestActivation:
 class PercentileActivation(LargestActivation):
     """Streaming percentile of the positive activations (B. Rueckauer et al., 2017, use 99.9).
 
-    A histogram a channel, whose range doubles when a larger activation comes; the answer is the upper
+    A histogram per channel, whose range doubles when a larger activation comes; the answer is the upper
     edge of a bin, at most 0.2 % of the largest activation too high, and never above it.
     """
 

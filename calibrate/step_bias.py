@@ -1,4 +1,4 @@
-"""The step-wise bias: a charge a step and channel that takes out the drift which images share.
+"""The step-wise bias: a charge per step and channel that takes out the drift which images share.
 
 In a deep network of IF neurons most of the error at step t is an offset of channel means that all
 images have in common, made where a norm reads the sum of spike streams. With x_c the mean that a
@@ -7,7 +7,7 @@ channel reads in the clipped network, the charge
     b[t, c] = x_c - mean over images and places of the current x[t, c]
 
 keeps the channel mean of the charge so far at t x_c in every step, on the images that it was fitted
-to. It replaces the norm's constant bias by one a step.
+to. It replaces the norm's constant bias by one per step.
 """
 
 import contextlib

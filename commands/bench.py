@@ -29,7 +29,7 @@ def parser() -> cli.Parser:
         type=cli.whole_number(1, "a batch size", 16),
         default=16,
         metavar="IMAGES",
-        help="images a batch (default: 16)",
+        help="images per batch (default: 16)",
     )
     add(
         "--timesteps",

@@ -171,7 +171,7 @@ def rows(result: dict) -> list[list[str]]:
         return "-" if number is None else f"{number / 2**20:.1f}"
 
     table = [
-        ["", "T", "ms", "ms a step", "step / ANN", "peak MiB"],
+        ["", "T", "ms", "ms per step", "step / ANN", "peak MiB"],
         [
             "ANN forward",
             "-",

@@ -86,8 +86,8 @@ def whole_number(least: int, what: str, example: int | None = None):
 
 
 def timesteps(text: str) -> int:
-    """T: time steps an image."""
-    return whole_number(1, "T, the number of time steps an image", 128)(text)
+    """T: time steps per image."""
+    return whole_number(1, "T, the number of time steps per image", 128)(text)
 
 
 def timestep_list(text: str) -> list[int]:

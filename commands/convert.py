@@ -32,7 +32,7 @@ def parser() -> cli.Parser:
         "--T",
         type=cli.timesteps,
         metavar="N",
-        help="time steps an image; stored as the default of tools/eval.py (default: the recipe's)",
+        help="time steps per image; stored as the default of tools/eval.py (default: the recipe's)",
     )
     add(
         "--mask",

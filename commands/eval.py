@@ -48,7 +48,7 @@ def parser() -> cli.Parser:
         "--batch-size",
         type=cli.whole_number(1, "a batch size", 100),
         metavar="IMAGES",
-        help="images a batch and process (default: the recipe's)",
+        help="images per batch and process (default: the recipe's)",
     )
     add(
         "--chunk",

@@ -1,4 +1,4 @@
-"""The run folder of a training: claimed at its start, one checkpoint and some lines an epoch."""
+"""The run folder of a training: claimed at its start, one checkpoint and some lines per epoch."""
 
 import contextlib
 import shutil

@@ -16,7 +16,7 @@ COLUMNS = (
 
 
 def overview(records: list[dict]) -> list[str]:
-    """One row a model; "-" where a value could not be had (its reason is in eval.json)."""
+    """One row per model; "-" where a value could not be had (its reason is in eval.json)."""
     rows = [[head for head, _, _ in COLUMNS]]
     for record in records:
         rows.append(

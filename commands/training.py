@@ -140,7 +140,7 @@ def run(arguments, cfg, bundle, build: dict, *, device, resumed) -> None:
         if not keeper.fresh:
             say(
                 f"stopped; python tools/{Path(sys.argv[0]).name} --resume {keeper.folder} goes on "
-                "behind the last whole epoch"
+                "after the last whole epoch"
             )
         raise
     barrier()

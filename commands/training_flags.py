@@ -56,7 +56,7 @@ def add_flags(parser, mask: bool):
         "--batch-size",
         type=whole_number(1, "a batch size", 50),
         metavar="IMAGES",
-        help="images a step and process (default: the recipe's)",
+        help="images per step and process (default: the recipe's)",
     )
     add(
         "--lr",
@@ -82,7 +82,7 @@ def add_flags(parser, mask: bool):
     add(
         "--resume",
         metavar="auto|PATH",
-        help="go on with a run behind its last epoch; auto: the "
+        help="go on with a run after its last epoch; auto: the "
         "newest run of this recipe and data, or a new one if there is none (default: a new run)",
     )
     add(

@@ -51,15 +51,15 @@ def default_config() -> CfgNode:
 
     cfg.TRAIN = CfgNode()
     cfg.TRAIN.EPOCHS = 25  # passes over the training split, without the cool-down
-    cfg.TRAIN.COOLDOWN_EPOCHS = 0  # further passes behind the cosine, at MIN_LR
-    cfg.TRAIN.BATCH_SIZE = 50  # images a step and process
+    cfg.TRAIN.COOLDOWN_EPOCHS = 0  # further passes after the cosine, at MIN_LR
+    cfg.TRAIN.BATCH_SIZE = 50  # images per step and process
     cfg.TRAIN.TENSORBOARD = False  # write events for TensorBoard beside metrics.jsonl
     cfg.TRAIN.OPTIMIZER = "adamw"  # any name of timm's optimizers: adamw, sgd, lamb ...
     cfg.TRAIN.LR = 3e-3  # peak learning rate, reached at the end of the warm-up
     cfg.TRAIN.MIN_LR = 0.0  # learning rate at the end of the cosine
     cfg.TRAIN.WARMUP_FRACTION = 0.1  # share of all steps with a linear warm-up, [0, 1)
     cfg.TRAIN.WARMUP_EPOCHS = 0  # published recipes: warm-up in epochs, during which the cosine
-    # runs unseen; 0: WARMUP_FRACTION, and the cosine starts behind it
+    # runs unseen; 0: WARMUP_FRACTION, and the cosine starts after it
     cfg.TRAIN.WARMUP_LR = 0.0  # learning rate of the first step; 0: a hundredth of the peak
     cfg.TRAIN.SCHEDULE = "update"  # update | epoch: how often the learning rate changes
     cfg.TRAIN.MOMENTUM = 0.9  # of sgd
@@ -75,16 +75,16 @@ def default_config() -> CfgNode:
     cfg.TRAIN.MIX_SWITCH = 0.5  # of those, share of cutmix where both are on, [0, 1]
     cfg.TRAIN.MIX_OFF_EPOCH = 0  # epochs after which mixing stops; 0: never
     cfg.TRAIN.AMP = "none"  # none | bf16 | fp16 | auto (fp16 on a GPU): automatic mixed precision
-    cfg.TRAIN.EMA = 0.0  # decay of the averaged weights a step, [0, 1); 0: off
+    cfg.TRAIN.EMA = 0.0  # decay of the averaged weights per step, [0, 1); 0: off
     cfg.TRAIN.SEED = 0  # of weights, order, augmentation and masks
     cfg.TRAIN.INIT = ""  # weights to start from (file); empty: random
-    cfg.TRAIN.TIMESTEPS = 0  # T of a direct-trained spiking network (steps an image); 0: its own
+    cfg.TRAIN.TIMESTEPS = 0  # T of a direct-trained spiking network (steps per image); 0: its own
     cfg.TRAIN.TET = False  # direct training: loss on every step's logits instead of their mean
 
     cfg.CONVERT = CfgNode()
     cfg.CONVERT.NEURON = "if"  # if | stbif | multi
     cfg.CONVERT.ATTENTION = "accumulated"  # accumulated | per-step
-    cfg.CONVERT.TIMESTEPS = 128  # T (steps an image)
+    cfg.CONVERT.TIMESTEPS = 128  # T (steps per image)
     cfg.CONVERT.READOUT = "mean"  # mean | second-half
     cfg.CONVERT.MASK_SCALING = "none"  # none | inverse: factor 1 or 1 / (1 - p) on what is kept
     cfg.CONVERT.CALIBRATE = "none"  # none | thresholds | bias
@@ -92,7 +92,7 @@ def default_config() -> CfgNode:
     cfg.CONVERT.SEED = 0  # of the masks
 
     cfg.EVAL = CfgNode()
-    cfg.EVAL.BATCH_SIZE = 100  # images a batch
+    cfg.EVAL.BATCH_SIZE = 100  # images per batch
     cfg.EVAL.TIMESTEPS = []  # steps whose accuracy is tabled; empty: 1, 2, 4, ... up to T
     cfg.EVAL.CHUNK = 0  # steps run as one batch; 0: chosen from memory
     cfg.EVAL.ENERGY = "45nm-fp32"  # energy model

@@ -124,8 +124,8 @@ def convert_model(
 
     Args:
         model: a network with QCFS sites, or one with plain ReLU together with `calibration`.
-        neuron: "if" (sends {0, s}), "stbif" (one signed level a step) or "multi" (one signed power
-            of two of levels a step).
+        neuron: "if" (sends {0, s}), "stbif" (one signed level per step) or "multi" (one signed power
+            of two of levels per step).
         attention: "accumulated": softmax and products on running values; "per-step": on the spikes
             of one step, as published for MST (neuron "if" alone; does not converge).
         mask: ratio of random spike masks (default: as trained).
@@ -140,7 +140,7 @@ def convert_model(
             some 5 times as large).
         calibration_steps: T that the step-wise bias is fitted for.
         levels: L for a network with plain ReLU (default 16).
-        per_channel: one threshold a channel (else one a site).
+        per_channel: one threshold per channel (else one per site).
         check: prove on three steps of the example, or of noise, that the spiking network tends to
             the network that it was made of.
 

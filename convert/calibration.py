@@ -119,7 +119,7 @@ class Calibration:
 
 
 def bias_sites(gm: fx.GraphModule) -> list[str]:
-    """Sites that read a sum of streams (a residual stream), directly or behind a norm."""
+    """Sites that read a sum of streams (a residual stream), directly or after a norm."""
     return [
         node.target
         for node, _ in calls(gm, SpikingNeuron)

@@ -25,7 +25,7 @@ def layer_errors(
         images: [B, C, H, W] of real data.
 
     Returns:
-        A row a site, in the order of the data flow: name; ann (root mean square of the reference);
+        A row per site, in the order of the data flow: name; ann (root mean square of the reference);
         error; clipping (relu against clip of what the reference reads); quantisation (clip against
         QCFS); unevenness (what this site itself adds: its mean output against clip or QCFS of its
         mean input). What is left of the error comes from the layers before.

@@ -48,10 +48,10 @@ class Row:
 
     Attributes:
         kind: "conv", "linear" or "product".
-        macs: of the dense operation, padding included; a constant input counts once an image.
+        macs: of the dense operation, padding included; a constant input counts once per image.
         pairs: nonzero elements of both operands that met (products).
         image: it sees the image, before any activation.
-        once: its input is constant in time: computed once an image.
+        once: its input is constant in time: computed once per image.
         weights: elements of its weight tensor (0 for a product).
         inputs, outputs: elements of its data and of its result.
         activations: nonzero inputs times what they reach in the network's quantised twin.

@@ -1,6 +1,6 @@
 """Modules that are counted as a whole, because what they do inside is not what hardware does.
 
-A spiking neuron is one update (charge, compare) a step and a reset a spike, however its simulation
+A spiking neuron is one update (charge, compare) per step and a reset per spike, however its simulation
 is written. Activations, masks and affine maps are one operation an element.
 """
 

@@ -100,7 +100,7 @@ class PublishedRows:
         return hook
 
     def per_image(self) -> list[PublishedRow]:
-        """The rows, an image."""
+        """The rows, per image."""
         return [
             dataclasses.replace(
                 row,

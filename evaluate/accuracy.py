@@ -104,7 +104,7 @@ def check_labels(labels: Tensor, classes: int, seen: int) -> None:
     if labels.is_floating_point() or labels.dim() != 1:
         raise ValueError(
             f"labels of type {labels.dtype} and shape {tuple(labels.shape)}; evaluate "
-            "needs one whole class number an image"
+            "needs one whole class number per image"
         )
     outside = (labels < 0) | (labels >= classes)
     if bool(outside.any()):

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from .watching import Run, as_maps
 
-GAMMA = 0.5  # decay of a spike's weight, a step
+GAMMA = 0.5  # decay of a spike's weight, per step
 CHANNELS = 256  # that ScoreCAM looks at: the most active ones
 _BATCH = 32
 

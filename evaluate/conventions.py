@@ -18,7 +18,7 @@ MAC_PICOJOULES, AC_PICOJOULES = 4.6, 0.9  # 45 nm, 32-bit float: Horowitz, ISSCC
 
 @dataclasses.dataclass(frozen=True)
 class Recount:
-    """A network's figures under a published convention, an image.
+    """A network's figures under a published convention, per image.
 
     Attributes:
         rows: {layer: (MACs, ACs)} of what enters the energy.

@@ -64,7 +64,7 @@ class EnergyModel:
         return min(self.mac_picojoules, bits * self.ac_picojoules)
 
     def millijoules(self, totals: Totals) -> float:
-        """Energy of one image."""
+        """Energy per image."""
         energy = self.operations_millijoules(totals.macs, totals.acs)
         if self.memory is not None:
             energy += self.memory.picojoules(totals) / PICOJOULES_IN_MILLIJOULE

@@ -35,7 +35,7 @@ class MemoryModel:
         return self.points[0][1]
 
     def picojoules(self, totals: Totals) -> float:
-        """Accesses, bias and neuron additions of one image.
+        """Accesses, bias and neuron additions per image.
 
         Spike-driven layers: each arriving spike is read once; each accumulation reads its weight
         and reads and writes a membrane potential. Neurons: the potential is read and written at

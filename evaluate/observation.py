@@ -31,7 +31,7 @@ class Layer:
     Attributes:
         name: of the neuron layer.
         neurons: of one image.
-        rate: spikes a neuron and step.
+        rate: spikes per neuron and step.
         fired: share of the neurons (of all images) that fired at all.
         rates: shares of the neurons in `RATE_BINS` classes of firing rate.
         raster: int8 [T, rows]: what some neurons of the first image sent, drawn at random among
@@ -41,7 +41,7 @@ class Layer:
         error: |snn - ann| / |ann| over all neurons and images, or None.
         sent_ann, sent_snn: shares of the activations in `SENT_BINS` classes; the ANN's may be None.
         read_ann, read_snn: the same for what the activation reads (`READ_BINS` classes): the
-            ANN's pre-activation, and the charge that a membrane has received, a step.
+            ANN's pre-activation, and the charge that a membrane has received, per step.
     """
 
     name: str

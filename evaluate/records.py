@@ -168,7 +168,7 @@ def check_record(record: dict) -> None:
         if not _within(rate, 1):
             raise ValueError(
                 f"record of {name!r}: firing rate {shown(rate)} of {site} is outside [0, 1]; "
-                "a neuron sends at most one spike a step"
+                "a neuron sends at most one spike per step"
             )
     for key in ("top1", "top5", "agreement_with_ann"):
         if record[key] is not None and not _within(record[key], 100):

@@ -15,14 +15,14 @@ _SAMPLE = 512  # neurons of the first image that are watched step by step
 
 @dataclasses.dataclass
 class Watched:
-    """One neuron layer. Tensors of [B, ...] hold one value a neuron of each image.
+    """One neuron layer. Tensors of [B, ...] hold one value per neuron of each image.
 
     Attributes:
         steps: T.
         spikes: [B, ...] nonzero values sent.
         sample: int8 [T, S] what neurons of the first image sent, in units.
         membranes: [T, S] their potential after each step over the threshold, or None.
-        sent, read: [B, ...] what was sent and received, a step of the window (or in all, for a
+        sent, read: [B, ...] what was sent and received, per step of the window (or in all, for a
             running sum); None for a direct-trained network.
         threshold: broadcasts to `sent`.
     """
@@ -261,7 +261,7 @@ def _direct_layer(
     if len(calls) == 1 and calls[0].shape[:2] == (steps, batch):
         sent = calls[0]
     elif len(calls) == steps and all(out.shape[0] == batch for out in calls):
-        sent, voltage = torch.stack(calls), None  # one call a step
+        sent, voltage = torch.stack(calls), None  # one call per step
     else:
         shapes = ", ".join(str(list(out.shape)) for out in calls[:2])
         return f"sends {shapes}, which does not start with [T, B] = [{steps}, {batch}]"

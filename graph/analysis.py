@@ -8,6 +8,7 @@ from .batch_axis import batch_offences
 from .copying import unwrap
 from .errors import Offence, UnconvertibleError
 from .offences import offences
+from .sizes import depends_on_image
 from .surgery import attribute, calls
 
 
@@ -46,13 +47,15 @@ def check_convertible(gm: fx.GraphModule) -> None:
     sites = [
         n
         for n in gm.graph.nodes
-        if n.op == "call_module" and operation_of(gm, n).kind in (Kind.ACTIVATION, Kind.SITE)
+        if n.op == "call_module"
+        and operation_of(gm, n).kind in (Kind.ACTIVATION, Kind.SITE)
+        and depends_on_image(n)
     ]
     if not sites and not found:
         found.append(
             Offence(
                 "(the whole model)",
-                "has no ReLU, ReLU6 or QCFS that could spike",
+                "has no ReLU, ReLU6 or QCFS between image and output that could spike",
                 None,
                 "train it with ReLU activations first",
             )

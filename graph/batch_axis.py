@@ -8,6 +8,7 @@ from torch import fx
 from ..ops import BATCH_FIRST, Call, Kind, Mixes, module_arguments, module_of, operation_of
 from .errors import Offence
 from .nodes import place_of, takes_one_of_several, words_of
+from .sizes import is_size
 
 _STATEFUL = (Kind.NONLINEAR, Kind.SMOOTH, Kind.ACTIVATION, Kind.SITE, Kind.MASK, Kind.NORM)
 
@@ -20,7 +21,9 @@ def batch_offences(gm: fx.GraphModule) -> list[Offence]:
         try:
             axes[node] = _follow(gm, node, axes)
         except Mixes as error:
-            axes[node] = 0
+            axes[node] = None  # what follows is told when this is mended
+            if node.users and all(is_size(user) for user in node.users):
+                continue  # of which only a size is read
             what, remedy = error.args
             operation = f"{words_of(gm, node)} {what}"
             found.append(Offence(place_of(node), operation, node.meta.get("source"), remedy))

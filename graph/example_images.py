@@ -1,6 +1,7 @@
 """Images that a model runs on, where the caller gives none."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 import torch
@@ -44,35 +45,48 @@ LARGEST_SIZE = 256
 
 
 def possible_shapes(model: nn.Module) -> Iterator[tuple[int, ...]]:
-    """Shapes of two images that a model may run on: usual sizes, then any up to 256 pixels.
+    """Shapes of two images that a model may run on: usual sizes, then any up to 256 pixels or tokens.
 
     The first layer with weights tells channels and axes. Beyond the usual sizes only those are given
     on which the model runs without values (shapes alone, which costs little).
     """
     layers = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     first = next((m for m in model.modules() if isinstance(m, layers)), None)
-    if isinstance(first, nn.Linear):
-        yield 2, first.in_features
-        yield 2, 16, first.in_features
-    if first is None or isinstance(first, nn.Linear):
+    if first is None:
         return
-    axes = len(first.kernel_size)
-    for size in CHECKED_SIZES:
-        yield 2, first.in_channels, *[size] * axes
+    if isinstance(first, nn.Linear):
+        usual, axes = [(2, first.in_features)], 1
+    else:
+        axes = len(first.kernel_size)
+        usual = [(2, first.in_channels, *[size] * axes) for size in CHECKED_SIZES]
+    yield from usual
     for size in range(1, LARGEST_SIZE + 1):
-        shape = (2, first.in_channels, *[size] * axes)
-        if size not in CHECKED_SIZES and _runs_on(model, shape):
+        sides = [size] * axes
+        linear = isinstance(first, nn.Linear)
+        shape = (2, *sides, first.in_features) if linear else (2, first.in_channels, *sides)
+        if shape not in usual and _runs_on(model, shape):
             yield shape
 
 
 def _runs_on(model: nn.Module, shape: tuple[int, ...]) -> bool:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with fake, torch.no_grad():
+    with fake, torch.no_grad(), quiet():
         images = like_weights(model, torch.zeros(shape))
-        with contextlib.suppress(*FAILURES, ArithmeticError):
+        with contextlib.suppress(*FAILURES):
             model(images)
             return True
     return False
+
+
+@contextlib.contextmanager
+def quiet():
+    """torch logs at length what an operation on fake tensors refuses; we only take note."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def like_weights(model: nn.Module, example: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from torch.fx.node import has_side_effect
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 _SHAPES = re.compile(
-    r"\b(shaped?|sizes?|dim(ension)?s?|channels?|elements|[1-5]-?D)\b", re.IGNORECASE
+    r"\b(shapes?|sizes?|dim(ension)?s?|channels?|elements|[1-5]-?D)\b", re.IGNORECASE
 )
 
 
@@ -35,7 +35,7 @@ has_side_effect(check_image_size)  # dead code elimination leaves it alone
 
 
 def guard_image_size(gm: fx.GraphModule) -> int:
-    """Put the check behind the input of a graph that is good for one image size only."""
+    """Put the check after the input of a graph that is good for one image size only."""
     made_for = gm.meta.get("image_shape")
     if not gm.meta.get("fixed_image_size") or not made_for:
         return 0

@@ -29,14 +29,13 @@ ASSERTIONS = (torch._assert, torch._assert_async, check_image_size)  # held for 
 
 
 def drop_assertions(gm: fx.GraphModule) -> int:
-    """torch._assert, our own check of the image size, and what only they read."""
+    """torch._assert, our own check of the image size, and what leads to nothing."""
     changed = 0
     for node in list(gm.graph.nodes):
         if node.op == "call_function" and node.target in ASSERTIONS:
             gm.graph.erase_node(node)
             changed += 1
-    if changed:
-        gm.graph.eliminate_dead_code()
+    changed += gm.graph.eliminate_dead_code()
     return finish(gm, changed)
 
 

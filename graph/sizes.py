@@ -18,7 +18,7 @@ def is_size(node: fx.Node) -> bool:
 
 
 def _walk(node: fx.Node, stop: Callable[[fx.Node], bool] = lambda n: False) -> Iterator[fx.Node]:
-    """The node and what it is computed from, each once; what lies behind a `stop` is left out."""
+    """The node and what it is computed from, each once; what lies before a `stop` is left out."""
     seen, front = {node}, [node]
     while front:
         member = front.pop()

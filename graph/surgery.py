@@ -71,7 +71,7 @@ def call_module_after(
     users: Callable[[fx.Node], bool] = lambda user: True,
     extra_args: tuple = (),
 ) -> fx.Node:
-    """Insert `module` behind `node` for those users that `users` accepts; returns the new node."""
+    """Insert `module` after `node` for those users that `users` accepts; returns the new node."""
     name = add_module(graph_module, name, module)
     with graph_module.graph.inserting_after(node):
         new = graph_module.graph.call_module(name, (node, *extra_args))

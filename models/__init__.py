@@ -1,4 +1,4 @@
-"""Architectures, one family a file, and adapters for published checkpoints."""
+"""Architectures, one family per file, and adapters for published checkpoints."""
 
 from . import cifar10_snn, mst, resnet, sdt, spikingformer, spikingresformer, swin_bn, vgg
 from .published import load_published

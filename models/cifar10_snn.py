@@ -21,7 +21,7 @@ from .direct import (
 )
 from .registry import register
 
-POOLS = 3  # 2x2 poolings, one behind each pair of conv blocks
+POOLS = 3  # 2x2 poolings, one after each pair of conv blocks
 
 
 def conv_block(in_chans: int, out_chans: int, make_activation) -> nn.Sequential:

@@ -1,6 +1,6 @@
 """What the direct-trained spiking networks share: images over time, state, readout, neurons.
 
-Time is the first axis everywhere behind the input: `[T, B, ...]`. Layers without state see
+Time is the first axis everywhere after the input: `[T, B, ...]`. Layers without state see
 `[T*B, ...]`. Neurons are SpikingJelly's, in multi-step mode, so that its tools work on them.
 """
 

@@ -2,7 +2,7 @@
 
 Z. Wang et al., "Masked Spiking Transformer", ICCV 2023. Key names and order of operations are those
 of the published code; the activations are plain ReLU until `insert_qcfs`. What differs from
-`swin_bn.py`: the MLP's shortcut starts behind the second norm, patch merging and the last layer norm
+`swin_bn.py`: the MLP's shortcut starts after the second norm, patch merging and the last layer norm
 stay analog, and only the ImageNet variant has norms inside the MLP.
 """
 

@@ -7,7 +7,7 @@ from ..support.state_dicts import read_state_dict, unwrap
 from .direct import DirectNetwork
 from .published_direct import direct_state_dict
 
-# Published names of a threshold, behind the name of its activation.
+# Published names of a threshold, after the name of its activation.
 _THRESHOLD_NAMES = ("up", "thresh")
 
 

@@ -3,7 +3,7 @@
 After Z. Liu et al., "Swin Transformer", ICCV 2021, and Z. Wang et al., "Masked Spiking
 Transformer", ICCV 2023. Differences from the published MST (`mst.py`): the last norm is a batch
 norm with an activation too, the shortcuts are Swin's own (around norm and branch), and patch
-merging reads activations, so that every weight layer behind the patch embedding sees spikes once
+merging reads activations, so that every weight layer after the patch embedding sees spikes once
 the network is converted.
 """
 
@@ -113,7 +113,7 @@ class Mlp(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Window attention and MLP, each behind norm and activation, with a shortcut around them."""
+    """Window attention and MLP, each after norm and activation, with a shortcut around them."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ class VGG(nn.Module):
         img_size: side S; a multiple of 2^stages.
         stages: convolution widths between poolings.
         hidden: width of the two hidden linear layers.
-        dropout: rate behind every activation (off in eval mode).
+        dropout: rate after every activation (off in eval mode).
     """
 
     def __init__(

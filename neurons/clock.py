@@ -27,7 +27,7 @@ class Clock:
             raise ValueError(
                 f"a tensor of shape {tuple(x.shape)} does not start with the batch axis "
                 f"({self.steps} steps x {self.batch} images): a unit with state needs the batch "
-                "first; move the permute behind the activation in the network's source"
+                "first; move the permute after the activation in the network's source"
             )
         return x.reshape(self.steps, x.shape[0] // self.steps, *x.shape[1:])
 

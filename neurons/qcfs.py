@@ -109,7 +109,7 @@ class QCFS(nn.Module):
 
     Args:
         levels: number L of levels above zero; the output is one of 0, s/L, ..., s.
-        threshold: s, in the unit of the input: a number, or a tensor of one value a channel.
+        threshold: s, in the unit of the input: a number, or a tensor of one value per channel.
         axis: the channel axis of a threshold vector (1 or -1).
 
     Attributes:

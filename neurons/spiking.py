@@ -202,7 +202,7 @@ class _CumulativeNeuron(SpikingNeuron):
 
 
 class STBIF(_CumulativeNeuron):
-    """Bipolar integrate and fire with a tracer: sends -1, 0 or 1 level a step."""
+    """Bipolar integrate and fire with a tracer: sends -1, 0 or 1 level per step."""
 
     kind = "stbif"
 
@@ -215,7 +215,7 @@ class STBIF(_CumulativeNeuron):
 
 
 class Multi(_CumulativeNeuron):
-    """Sends 0 or one signed power of two of levels a step.
+    """Sends 0 or one signed power of two of levels per step.
 
     Of the two powers around the distance in whole levels, the one nearer to the distance of the
     membrane itself: 3 levels that are 2.8 send 2, 3 levels that are 3.2 send 4. (Always the upper one

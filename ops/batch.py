@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 MIXES = "mixes the images of a batch"
 KEEP_OUT = "compute it for each image on its own (keep axis 0 out of it)"
-BATCH_FIRST = "move the permute behind the activation, so that the batch comes first there"
+BATCH_FIRST = "move the permute after the activation, so that the batch comes first there"
 _NO_AXIS = 99  # a negative axis of a tensor of unknown rank: taken for none of the first ones
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from . import batch
 from .facts import Channels, Cost, Kind, Operation, Spikes, View
 
-SMOOTH_REMEDY = "train it with ReLU (or put QCFS behind it) and convert that"
+SMOOTH_REMEDY = "train it with ReLU (or put QCFS after it) and convert that"
 RANDOM_REMEDY = "it is random in eval mode: make the network a pure function of the image"
 UNKNOWN_REMEDY = "mark its module as a leaf (leaf_modules=...): it then runs on running values"
 

@@ -36,7 +36,7 @@ def _heat_maps(file: str, model: str, layers: list[Layer]) -> Drawing:
     )
     rows = (
         (("sent_ann", "sent_snn"), SENT_RANGE, "activation / threshold"),
-        (("read_ann", "read_snn"), READ_RANGE, "charge a step / threshold"),
+        (("read_ann", "read_snn"), READ_RANGE, "charge per step / threshold"),
     )
     with style():
         for row, (keys, limits, label) in enumerate(rows):
@@ -65,7 +65,7 @@ def _heat_maps(file: str, model: str, layers: list[Layer]) -> Drawing:
     error = [layer.error for layer in layers if layer.error is not None]
     alt = (
         f"Heat maps over {len(layers)} layers: activations above, charge that a membrane "
-        f"receives in a step below, ANN left, SNN right"
+        f"receives per step below, ANN left, SNN right"
     )
     if error:
         alt += (
@@ -96,7 +96,7 @@ def norms(observations: Mapping[str, Observation]) -> Drawing | None:
             for column, (what, limits, label) in enumerate(
                 (
                     ("sent", SENT_RANGE, "activation / threshold"),
-                    ("read", READ_RANGE, "charge a step / threshold"),
+                    ("read", READ_RANGE, "charge per step / threshold"),
                 )
             ):
                 ann, snn = (_mean(layers, f"{what}_{who}", weights) for who in ("ann", "snn"))

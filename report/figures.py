@@ -84,7 +84,7 @@ def accuracy_over_energy(records: Sequence[dict]) -> Drawing | None:
     model = shown[0][1]["energy_model"]
     figure, axes = new_figure(
         "Accuracy against energy",
-        f"energy of one image, mJ ({model}, log scale)",
+        f"energy per image, mJ ({model}, log scale)",
         "top-1 accuracy, %",
     )
     largest = max(r["parameters"] for _, r in shown)
@@ -165,7 +165,7 @@ def synaptic_operations(records: Sequence[dict]) -> Drawing | None:
     figure, axes = new_figure(
         "Operations of each layer",
         "operation, in data-flow order",
-        "operations an image (log scale)\nfilled: ACs, open: MACs",
+        "operations per image (log scale)\nfilled: ACs, open: MACs",
     )
     with style():
         for look, record in shown:

@@ -1,4 +1,4 @@
-"""Observed layers as compact text for the browser: one JSON value, a few KB a layer.
+"""Observed layers as compact text for the browser: one JSON value, a few KB per layer.
 
 Bytes are base64. `templates/layers.js` reads what is written here.
 """

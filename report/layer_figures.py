@@ -52,7 +52,7 @@ def layer_panels(model: str, observation: Observation, layer: Layer, name: str) 
             _shares(
                 axes[2, 1],
                 "Before the activation",
-                "charge a step / threshold",
+                "charge per step / threshold",
                 READ_RANGE,
                 layer.read_ann,
                 layer.read_snn,
@@ -66,7 +66,7 @@ def layer_panels(model: str, observation: Observation, layer: Layer, name: str) 
 def alt_text(observation: Observation, layer: Layer) -> str:
     """The layer in a sentence."""
     text = (
-        f"{layer.neurons} neurons, {100 * layer.rate:.2g} % of them fire in a step, "
+        f"{layer.neurons} neurons, {100 * layer.rate:.2g} % of them fire per step, "
         f"{100 * layer.fired:.3g} % ever do within {observation.timesteps} steps"
     )
     if layer.error is not None:

@@ -1,4 +1,4 @@
-"""Spike activation maps over time beside the image and the ANN's ScoreCAM, one row a model."""
+"""Spike activation maps over time beside the image and the ANN's ScoreCAM, one row per model."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ _ROWS = 6  # models at most
 
 
 def activation_maps(observations: Mapping[str, Observation]) -> Drawing | None:
-    """One row a model, converted ones first."""
+    """One row per model, converted ones first."""
     shown = [(name, seen) for name, seen in observations.items() if seen.maps is not None]
     shown = sorted(shown, key=lambda pair: pair[1].kind != "converted")[:_ROWS]
     if not shown:
@@ -95,8 +95,8 @@ def _alt(shown) -> str:
                 text += f", last map correlates {agree:.2f} with ScoreCAM"
         parts.append(text)
     return (
-        "One row a model: the image, ScoreCAM of the ANN, then the spike activation map "
-        f"(weight of earlier spikes exp(-{GAMMA:g} a step)) at five steps; bright is active. "
+        "One row per model: the image, ScoreCAM of the ANN, then the spike activation map "
+        f"(an earlier spike weighs exp(-{GAMMA:g} n), n steps back) at five steps; bright is active. "
         + "; ".join(parts)
         + "."
     )

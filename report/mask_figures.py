@@ -139,7 +139,7 @@ def mask_power(records: Sequence[dict]) -> Drawing | None:
             left.plot(ratios, [r["energy_millijoules"] for r in group], **look)
             right.plot(ratios, [r["top1"] for r in group], label=group_name(group), **look)
             parts.append(f"{group_name(group)} {', '.join(map(_power_and_accuracy, group))}")
-        left.set_ylabel(f"energy of one image, mJ\n({model})")
+        left.set_ylabel(f"energy per image, mJ\n({model})")
         left.set_ylim(0, 1.15 * left.get_ylim()[1])
         right.set_ylabel("top-1 accuracy, %")
         _at_least(right, "y", _SPAN)

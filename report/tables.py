@@ -114,18 +114,18 @@ COLUMNS: tuple[Column, ...] = (
         lambda r: percent(r["agreement_with_ann"]),
         "share of images with the same answer as the ANN",
     ),
-    Column("macs", "MACs", lambda r: number(r["macs"]), "multiply-accumulates an image"),
+    Column("macs", "MACs", lambda r: number(r["macs"]), "multiply-accumulates per image"),
     Column(
         "acs",
         "ACs",
         lambda r: MISSING if r["kind"] == "ann" else number(r["acs"]),
-        "synaptic operations (accumulations) an image",
+        "synaptic operations (accumulations) per image",
     ),
     Column(
         "energy",
         "Energy",
         lambda r: energy(r["energy_millijoules"]),
-        "energy of one image under the energy model",
+        "energy per image under the energy model",
     ),
     Column(
         "ratio",
@@ -137,7 +137,7 @@ COLUMNS: tuple[Column, ...] = (
         "per_synapse",
         "Spikes/ synapse",
         lambda r: plain_digits(r["spikes_per_synapse"]),
-        "accumulations an image over synapses behind spikes",
+        "accumulations per image over synapses after spikes",
     ),
     Column(
         "independent",

@@ -71,7 +71,7 @@ def _rival(record: dict) -> str:
         return f"no comparison with its quantised network ({_reason(record)})"
     ratio = own["to_quantised"]
     text = (
-        f"{energy(own['millijoules'])} an image under {model}, {times(ratio)} what its own "
+        f"{energy(own['millijoules'])} per image under {model}, {times(ratio)} what its own "
         f"quantised network needs in one run ({energy(own['quantised_millijoules'])}), so it "
         f"{'loses to' if ratio > 1 else 'beats'} it"
     )

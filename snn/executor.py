@@ -18,7 +18,7 @@ class Executor:
     """Executes a graph whose nodes carry `meta["domain"]`.
 
     Observers are called after each node with (node, module or None, args, kwargs, output, clock):
-    once a call for what depends on the image alone, once a chunk for the rest. They nest: the one
+    once per call for what depends on the image alone, once per chunk for the rest. They nest: the one
     that came last is the first that sees a node done.
     """
 

@@ -82,7 +82,7 @@ class SpikingNetwork(nn.Module):
                 self.masks[module.site] = module
         self._one_at_a_time = Lock()  # all units share one state
         self._recordings: list[Recording] = []
-        self._largest: dict[tuple[int, ...], int] = {}  # image shape: elements an image and step
+        self._largest: dict[tuple[int, ...], int] = {}  # image shape: elements per image and step
         self._told_of_the_end = False  # of a step-wise bias
 
     @torch.no_grad()

@@ -27,7 +27,10 @@ def read_json(path: Path, what: str, advice: str):
 
 
 def parse(text: str):
-    """JSON without a key twice, NaN, numbers beyond 64 bits or more than `MOST_LEVELS` levels."""
+    """JSON in Unicode, without a key twice, NaN, numbers beyond 64 bits, more than `MOST_LEVELS` levels.
+
+    ValueError for any other.
+    """
     try:
         content = json.loads(
             text,
@@ -36,6 +39,8 @@ def parse(text: str):
             parse_float=lambda digits: _finite(float(digits)),
             parse_constant=lambda name: _finite(float(name)),
         )
+        if "\\u" in text:  # half of a pair, which no file or hash takes
+            json.dumps(content, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     level, depth = [[content]], 0

@@ -123,7 +123,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
     packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
     if packed:
         raise _Refused(f"compressed ({packed[0][:60]!r}), which torch.save never does; {SAVE}")
-    if sum(entry.file_size for entry in entries) > size:
+    if sum(max(entry.file_size, entry.compress_size) for entry in entries) > size:
         raise _Refused(f"a zip archive that claims to hold more than its {size:,} bytes; {SAVE}")
 
 

@@ -81,6 +81,35 @@ def test_imports_run_downwards(folder):
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_circle_of_files():
+    """What a file imports when it is imported, file by file: a circle has no order to read it in."""
+    files = {".".join([*package_of(path), path.stem]): path for path in python_files(LIBRARY)}
+    needs = {name: needed_by(path, files) for name, path in files.items()}
+    while ready := [name for name, others in needs.items() if not others & needs.keys()]:
+        for name in ready:
+            del needs[name]
+    assert not needs, "circles among: " + ", ".join(sorted(needs))
+
+
+def needed_by(path, files) -> set[str]:
+    """Names of the files that this one imports at its top level."""
+    top = ast.parse(path.read_text(encoding="utf-8")).body
+    lines = {node.lineno for node in top if isinstance(node, (ast.Import, ast.ImportFrom))}
+    found = set()
+    for line, name, _ in imports(path, package_of(path)):
+        if line in lines:
+            for candidate in (name, name.rpartition(".")[0]):
+                found |= {candidate} & files.keys()
+                package = f"{candidate}.__init__"
+                if (
+                    package in files
+                    and path.name != "__init__.py"
+                    and files[package].parent != path.parent
+                ):
+                    found.add(package)
+    return found - {".".join([*package_of(path), path.stem])}
+
+
 @pytest.mark.parametrize("folder", LIBRARY)
 def test_library_imports_itself_relatively(folder):
     wrong = [

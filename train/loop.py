@@ -67,7 +67,7 @@ def train_classifier(
         amp: none, bf16 or fp16 autocast (fp16 on CUDA only); auto: fp16 on CUDA, none elsewhere.
         ema: decay of averaged weights per step; 0: none.
         seed: of masks, dropout and mixup. Equal seeds give equal losses.
-        resume: what `Training.state()` gave after an epoch; training goes on behind it.
+        resume: what `Training.state()` gave after an epoch; training goes on after it.
         on_epoch: called after each epoch in the main process with the training and the epoch's
             lines; saves checkpoints, writes logs.
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line an epoch and split; TensorBoard beside it if asked."""
+"""metrics.jsonl: one line per epoch and split; TensorBoard beside it if asked."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Loss of a classifier, for one logit vector an image and for one a time step."""
+"""Loss of a classifier, for one logit vector per image and for one per time step."""
 
 import torch
 from timm.data import Mixup
@@ -12,7 +12,7 @@ def classifier_loss(
     """Cross entropy.
 
     Args:
-        output: logits [B, C], or one set a step [T, B, C] (direct-trained spiking networks).
+        output: logits [B, C], or one set per step [T, B, C] (direct-trained spiking networks).
         target: labels [B], or class probabilities [B, C] (mixup; smoothed already).
         label_smoothing: share of the target spread over all classes, for labels.
         tet_weight: None: cross entropy of the mean over T. A number w: the TET loss,
@@ -79,7 +79,7 @@ class Objective:
         return self.mixing is not None and self.mixing.mixup_enabled
 
     def start_epoch(self, number: int) -> None:
-        """Epoch `number` (from 1) begins; mixing stops behind epoch `mix_off_epoch` (0: never)."""
+        """Epoch `number` (from 1) begins; mixing stops after epoch `mix_off_epoch` (0: never)."""
         if self.mixing is not None:
             self.mixing.mixup_enabled = not 0 < self.mix_off_epoch < number
 

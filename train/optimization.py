@@ -73,7 +73,7 @@ def build_schedule(
 
     Args:
         epochs: length of warm-up and cosine; what follows them is the cool-down.
-        warmup_fraction: share of all steps that warm up, in [0, 1); the cosine starts behind them.
+        warmup_fraction: share of all steps that warm up, in [0, 1); the cosine starts after them.
         min_lr: learning rate at the end.
         warmup_lr: learning rate of the first step (default: a hundredth of the peak, and never
             above it).

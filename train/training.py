@@ -96,7 +96,7 @@ class Training:
         }
 
     def restore(self, state: dict) -> None:
-        """Go on behind the epoch that `state` was taken after.
+        """Go on after the epoch that `state` was taken after.
 
         The schedule is a function of the step and the number of epochs alone, so there is nothing
         to restore in it; with another number of epochs the rest follows the new one.

@@ -250,7 +250,7 @@ class _Assignment:
 
 
 def _same_place(node: fx.Node, source: fx.Node) -> None:
-    """What is inserted behind a node lies where that lies in the user's model."""
+    """What is inserted after a node lies where that lies in the user's model."""
     for key in ("module_path", "source"):
         if key in source.meta:
             node.meta.setdefault(key, source.meta[key])

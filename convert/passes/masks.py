@@ -1,4 +1,4 @@
-"""Passes: random spike masks behind activation sites."""
+"""Passes: random spike masks after activation sites."""
 
 from torch import fx
 
@@ -37,7 +37,7 @@ def check_mask_sites(wanted, sites: list[str]) -> list[str]:
 
 
 def insert_masks(gm: fx.GraphModule, ratio: float, sites: list[str], scaling: str = "none") -> int:
-    """A `SpikeMask` behind each of these sites; every reader of the site reads the mask.
+    """A `SpikeMask` after each of these sites; every reader of the site reads the mask.
 
     Sites that see parameters alone send no spikes and get no mask.
     """

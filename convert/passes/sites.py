@@ -16,7 +16,7 @@ def relus_to_qcfs(
     """Every ReLU becomes a QCFS of the same name; clipped ones keep their bound as a limit.
 
     Args:
-        threshold: starting threshold of all sites, one value a site.
+        threshold: starting threshold of all sites, one value per site.
         thresholds: {site: tensor}, which replaces `threshold` at every site.
     """
     found = [(n, m) for n, m in calls(gm, nn.ReLU, nn.Hardtanh) if relu_bound(m) is not None]

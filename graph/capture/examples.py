@@ -5,7 +5,6 @@ larger image and one with more images, tell which numbers the image's size or th
 """
 
 import contextlib
-import logging
 import operator
 from collections.abc import Iterable
 
@@ -20,8 +19,9 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_leaves
 
-from ...neurons import QCFS, ClippedReLU, SpikeMask
+from ...ops import Kind, module_operation
 from ..errors import FAILURES
+from ..example_images import quiet
 from ..sizes import is_size, readings_of
 
 # What fake tensors cannot do, while real ones can.
@@ -30,41 +30,9 @@ NEEDS_VALUES = (
     DynamicOutputShapeException,
     UnsupportedFakeTensorException,
 )
-# Layers of torch and our own that give the shape that they get: not worth a run.
-_KEEP_SHAPE = (
-    nn.modules.dropout._DropoutNd,
-    nn.ReLU,
-    nn.Hardtanh,
-    nn.LeakyReLU,
-    nn.GELU,
-    nn.SiLU,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.Identity,
-    QCFS,
-    ClippedReLU,
-    SpikeMask,
-)
-_NEURONS = QCFS.__module__.removesuffix("qcfs")
+# What these give has the shape of what they get: not worth a run.
+_KEEP_SHAPE = (Kind.SITE, Kind.MASK, Kind.NORM)
 _MISSING = object()
-
-
-def _keeps_shape(module: nn.Module) -> bool:
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return True  # whoever wrote it: it is converted as a scale and an offset
-    home = type(module).__module__
-    return isinstance(module, _KEEP_SHAPE) and home.startswith(("torch.nn.", _NEURONS))
-
-
-@contextlib.contextmanager
-def quiet():
-    """torch logs at length what an operation on fake tensors refuses; we only take note."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 class Example:
@@ -110,7 +78,7 @@ class Example:
                 self.values[node] = operator.attrgetter(node.target)(self.root)
             elif node.op == "call_module":
                 module = self.root.get_submodule(node.target)
-                same = _keeps_shape(module) and len(args) == 1
+                same = module_operation(module).kind in _KEEP_SHAPE and len(args) == 1
                 self.values[node] = args[0] if same else module(*args, **kwargs)
             elif node.op == "call_function":
                 self.values[node] = node.target(*args, **kwargs)

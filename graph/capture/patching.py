@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import functools
+import types
 
 import torch
 from torch import fx
@@ -37,59 +38,75 @@ def _first_proxy(arguments) -> fx.Proxy | None:
     return proxies[0] if proxies else None
 
 
-def _node_if_proxies(function, args, kwargs):
-    proxy = _first_proxy((args, kwargs))
-    if proxy is None:
-        return function(*args, **kwargs)
-    return proxy.tracer.create_proxy("call_function", function, args, kwargs)
+def _seeing(function, kind: str, target):
+    """The function, which makes a node of this kind where it is given proxies."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        proxy = _first_proxy((args, kwargs))
+        if proxy is None:
+            return function(*args, **kwargs)
+        return proxy.tracer.create_proxy(kind, target, args, kwargs)
+
+    return call
 
 
 class TensorsOfProxies(TorchFunctionMode):
     """torch.tensor(x.shape[1]) becomes a node; torch itself looks for proxies in no list of numbers."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if any(issubclass(kind, fx.Proxy) for kind in types):  # which then make the node
-            return function(*args, **(kwargs or {}))
-        return _node_if_proxies(function, args, kwargs or {})
+        if not any(
+            issubclass(kind, fx.Proxy) for kind in types
+        ):  # otherwise it makes the node itself
+            function = _seeing(function, "call_function", function)
+        return function(*args, **(kwargs or {}))
 
 
 @functools.cache
-def _made_of_sizes() -> tuple[str, ...]:
-    """Functions of torch that take a size first, by their schemas."""
+def _take_sizes() -> list[tuple[object, str]]:
+    """Functions and methods of torch that take sizes one by one, told by their schemas."""
 
-    def takes_size(name: str) -> bool:
-        packet = getattr(torch.ops.aten, name, None)
-        overloads = [getattr(packet, key) for key in packet.overloads()] if packet else []
+    def takes_sizes(name: str, place: int) -> bool:
+        packet = None if name.startswith("_") else getattr(torch.ops.aten, name, None)
+        known = isinstance(packet, torch._ops.OpOverloadPacket)
+        overloads = [getattr(packet, key) for key in packet.overloads()] if known else []
         arguments = [overload._schema.arguments for overload in overloads]
-        return any(a and a[0].name == "size" for a in arguments)
+        words = [a[place].name for a in arguments if len(a) > place]
+        return any(word in ("size", "shape", "repeats", "dims") for word in words)
 
-    return tuple(name for name in dir(torch) if not name.startswith("_") and takes_size(name))
+    built_in = types.BuiltinFunctionType, types.MethodDescriptorType
+    return [
+        (home, name)
+        for home, place in ((torch, 0), (torch.Tensor, 1))
+        for name in dir(home)
+        if isinstance(getattr(home, name), built_in) and takes_sizes(name, place)
+    ]
 
 
 @contextlib.contextmanager
 def sizes_may_be_proxies():
-    """torch.zeros(x.shape[0], 4) becomes a node; torch itself would ask for the numbers."""
-    originals = {name: getattr(torch, name) for name in _made_of_sizes()}
+    """torch.zeros(x.shape[0], 4) becomes a node; torch itself would ask for the numbers.
 
-    def seeing(function):
-        @functools.wraps(function)
-        def call(*args, **kwargs):
-            return _node_if_proxies(function, args, kwargs)
-
-        return call
-
-    for name, function in originals.items():
-        setattr(torch, name, seeing(function))
+    Needed by networks that make a tensor of the batch's size, or expand a constant to it.
+    """
+    originals = {(home, name): vars(home).get(name) for home, name in _take_sizes()}
+    for home, name in originals:
+        function, method = getattr(home, name), home is torch.Tensor
+        kind, target = ("call_method", name) if method else ("call_function", function)
+        setattr(home, name, _seeing(function, kind, target))
     try:
         yield
     finally:
-        for name, function in originals.items():
-            setattr(torch, name, function)
+        for (home, name), original in originals.items():
+            if original is None:  # inherited
+                delattr(home, name)
+            else:
+                setattr(home, name, original)
 
 
 @contextlib.contextmanager
 def hidden_functions_are_followed():
-    """Functions that a library hides with fx.wrap are looked into, but for torch's own.
+    """Functions in Python that a library hides with fx.wrap are looked into, but for torch's own.
 
     torchvision's Swin hides its window attention so; what it does inside is converted like anything
     else. fx has put its wrappers into the files by now, and takes them out again itself.
@@ -97,9 +114,8 @@ def hidden_functions_are_followed():
     wrappers = []
     for (_, name), space in fx._symbolic_trace._wrapped_fns_to_patch.items():
         original = getattr(space.get(name), "__wrapped__", None)
-        if not (getattr(original, "__module__", None) or "builtins").startswith(
-            ("torch.", "built")
-        ):
+        written = isinstance(original, types.FunctionType)
+        if written and not original.__module__.startswith("torch."):
             wrappers.append((space, name, space[name]))
             space[name] = original
     try:

@@ -14,9 +14,8 @@ from .tracing_errors import BatchDecides
 
 
 def _type(value) -> type:
-    if isinstance(value, FakeTensor):
-        return torch.Tensor
-    return Value if value is None or isinstance(value, int | float) else type(value)
+    """The type of an example; what is not known is taken for a tensor."""
+    return torch.Tensor if value is None or isinstance(value, FakeTensor) else type(value)
 
 
 class Value(fx.Proxy):
@@ -28,7 +27,8 @@ class Value(fx.Proxy):
     def stands_for(self) -> type:
         """What `patching.isinstance_sees_values` sees: a tensor, a shape; of a size it sees a proxy."""
         value = self.tracer.known(self, missing=None)
-        return torch.Tensor if value is None and not is_number(self.node) else _type(value)
+        size = isinstance(value, int | float) or (value is None and is_number(self.node))
+        return Value if size else _type(value)
 
     def __bool__(self):
         return bool(self.tracer.number(self))
@@ -59,25 +59,35 @@ class Value(fx.Proxy):
         return self.tracer.length(self)
 
     def __getattr__(self, name):
-        if name.startswith("__"):  # asked by Python and numpy, which take no proxy for an answer
+        if name == "__array__":  # np.sqrt(x.shape[1])
+            return self.tracer.as_array(self)
+        if name.startswith("__"):  # asked by Python itself, which takes no proxy for an answer
             raise AttributeError(name)
         value = self.tracer.known(self, missing=None)
-        if isinstance(value, torch.Tensor):
-            if name == "ndim":
-                return value.ndim  # of whatever size and number the images are
-            if not hasattr(torch.Tensor, name) and name not in vars(value):
-                raise AttributeError(f"'Tensor' object has no attribute {name!r}")
+        if isinstance(value, torch.Tensor) and name in ("item", "tolist"):
+            return getattr(self.tracer.number(self), name)
+        if isinstance(value, torch.Tensor) and name == "ndim":
+            return value.ndim  # of whatever size and number the images are
         if isinstance(value, torch.device | torch.dtype):
             return getattr(value, name)  # torch.autocast(x.device.type) takes no proxy
-        if isinstance(value, tuple):
-            if name in getattr(value, "__match_args__", ()):
-                return self[value.__match_args__.index(name)]  # a named tuple
-            if not hasattr(value, name):
-                raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
+        if isinstance(value, tuple) and name in getattr(value, "__match_args__", ()):
+            return self[value.__match_args__.index(name)]  # a named tuple
+        if not self._may_have(name, value):
+            raise AttributeError(f"{_type(value).__name__!r} object has no attribute {name!r}")
         return ValueAttribute(self, name)
 
+    def _may_have(self, name: str, value) -> bool:
+        """Whether there is such an attribute; an example is asked for where a tensor would have none."""
+        if value is not None:
+            return hasattr(_type(value), name) or name in getattr(value, "__dict__", ())
+        if is_number(self.node):
+            return hasattr(torch.Size, name) or hasattr(int, name)
+        if self.node.op == "call_module" and self.node.target in self.tracer.user_leaves:
+            return True  # only its own class knows what it gives
+        return hasattr(torch.Tensor, name) or hasattr(self.tracer.known(self), name)
+
     def __setitem__(self, index, value):
-        """A node of its own. Needed by torchvision's Swin: `bias[: self.dim].zero_()`."""
+        """A node of its own. Needed by torchvision's Swin, which fills its mask part by part."""
         self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
 
@@ -102,5 +112,4 @@ class ValueAttribute(Value, fx.proxy.Attribute):
 
     def stands_for(self) -> type:
         """As of any other value, but without making a node: most attributes are methods."""
-        root = self.tracer.known(self.root, missing=None)
-        return _type(None if root is None else getattr(root, self.attr))
+        return _type(getattr(self.tracer.known(self.root), self.attr))

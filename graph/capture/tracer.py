@@ -9,32 +9,21 @@ import contextlib
 import inspect
 import threading
 
+import numpy
 import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_map_only
 
-from ...neurons import QCFS, ClippedReLU, SpikeMask
+from ...ops import Kind, module_operation
+from ...ops.modules import FOREIGN
 from ..errors import FAILURES
+from ..example_images import quiet
 from ..sizes import depends_on_image, only_from_sizes
 from ..surgery import add_module, attribute
-from .examples import NEEDS_VALUES, Example, quiet
+from .examples import NEEDS_VALUES, Example
 from .patching import patched
 from .proxies import Value
 from .tracing_errors import BatchDecides, CannotFollow, ExampleFails, NeedsExample, user_frame
-
-# Modules that hide control flow or state and that the passes know as a whole.
-LEAF_NAMES = {
-    "DropPath",
-    "BatchNormAct2d",
-    "TokenBatchNorm",
-    "StochasticDepth",
-    "DropBlock2d",
-    "LayerNorm2d",
-    "LayerNorm",
-    "RMSNorm",
-    "GroupNorm1",
-}
-LEAF_TYPES: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
 
 
 def _is_proxy(value) -> bool:
@@ -120,11 +109,9 @@ class ShapeTracer(fx.Tracer):
         return self._computing_example or threading.get_ident() != self._thread
 
     def call_module(self, m, forward, args, kwargs):
-        return (
-            forward(*args, **kwargs)
-            if self._aside
-            else super().call_module(m, forward, args, kwargs)
-        )
+        if self._aside:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr, attr_val, parameter_proxy_cache):
         if self._aside or _is_proxy(attr_val):  # a buffer that forward has set
@@ -148,11 +135,12 @@ class ShapeTracer(fx.Tracer):
         if isinstance(module, self.leaf_types) or name in self.leaf_names:
             self.user_leaves.add(name)
             return True
-        if isinstance(module, (QCFS, ClippedReLU, SpikeMask, *LEAF_TYPES)):
-            return True
-        if type(module).__name__ in LEAF_NAMES:
-            return True
-        return super().is_leaf_module(module, name)
+        held = (*module._parameters.values(), *module._buffers.values(), *vars(module).values())
+        if any(map(_is_proxy, held)):
+            return False  # its weights are computed, as by torch.func.functional_call
+        whole = module_operation(module).kind in (Kind.SITE, Kind.MASK, Kind.NORM)
+        known = whole or type(module).__name__ in FOREIGN
+        return known or super().is_leaf_module(module, name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return Value(node, self)
@@ -162,8 +150,10 @@ class ShapeTracer(fx.Tracer):
         return iter([obj[i] for i in range(self.length(obj))])
 
     def create_arg(self, a):
-        """Proxies first: they pass for tensors."""
-        return a.node if _is_proxy(a) else super().create_arg(a)
+        """Proxies first, for they pass for tensors; numbers of numpy as Python's own."""
+        if _is_proxy(a):
+            return a.node
+        return super().create_arg(a.item() if isinstance(a, numpy.generic) else a)
 
     def create_node(self, kind, target, args, kwargs, name=None, type_expr=None):
         node = super().create_node(kind, target, args, kwargs, name, type_expr)
@@ -193,11 +183,6 @@ class ShapeTracer(fx.Tracer):
         elif value is not None and not self.example.is_plain(node):
             node.meta["shapes"] = shapes
 
-    @property
-    def seen(self) -> fx.Graph:
-        """What is traced so far."""
-        return getattr(self, "graph", None) or fx.Graph()
-
     @contextlib.contextmanager
     def _computing(self):
         self._computing_example = True
@@ -226,6 +211,12 @@ class ShapeTracer(fx.Tracer):
             )
         self._ask(proxy.node, lambda example: example.readings(proxy.node))
         return value
+
+    def as_array(self, proxy: fx.Proxy):
+        """What numpy calls to have a number; it takes the parts of a shape one by one."""
+        if not isinstance(self.known(proxy), int | float):
+            raise AttributeError("__array__")
+        return lambda *dtype, **_: numpy.asarray(self.number(proxy), *dtype)
 
     def length(self, proxy: fx.Proxy) -> int:
         """len() of a shape, of a tuple of tensors or of a tensor."""

@@ -35,6 +35,8 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     """
     model = unwrap(model)
     leaf_modules = _leaves(model, leaf_modules)
+    if isinstance(model, fx.GraphModule):  # of an earlier trace, whose leaves stay leaves
+        leaf_modules += model.meta.get("leaves", ())
     given = _given_example(model, example_inputs)
     guessed = guess_example(model) if given is None else given
     with _ONE_AT_A_TIME:
@@ -100,7 +102,7 @@ def _first_that_traces(model: nn.Module, leaf_modules, guessed, given: bool) -> 
             return tracer
         if failure is None or isinstance(failure[1], NeedsExample):
             where = explain(error, tracer.module_stack, given)
-            others = others_refused(model, tracer.seen, tracer.user_leaves)
+            others = others_refused(tracer.root, tracer.graph, tracer.user_leaves)
             failure = UnconvertibleError([where, *others]), error
         if example is not None and example is not guessed and not getattr(error, "misfit", False):
             break  # which another size does not change

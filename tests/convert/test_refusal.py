@@ -264,6 +264,33 @@ def test_what_mixes_images_is_refused(mixer):
         insert_qcfs(Mixes())
 
 
+def test_after_a_refusal_nothing_else_is_told_of_the_batch():
+    class WindowsFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, x):
+            windows = self.conv(x).view(-1, 4, 4, 16).permute(1, 0, 2, 3)
+            return F.relu(windows).permute(1, 0, 2, 3).mean((1, 2))
+
+    with pytest.raises(UnconvertibleError, match="1 operation .*\n.*finds the batch on axis 1"):
+        insert_qcfs(WindowsFirst(), example_inputs=torch.randn(2, 3, 8, 8))
+
+
+def test_a_part_of_which_a_size_is_read_mixes_nothing():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3)
+
+        def forward(self, x):
+            x = F.relu(self.conv(x))
+            return (x / x[0].numel()).mean((2, 3)) * x[:1].size(1)
+
+    assert insert_qcfs(Scaled(), example_inputs=torch.randn(2, 3, 8, 8))
+
+
 def test_tokens_before_the_batch_are_refused_at_conversion():
     class SequenceFirst(nn.Module):
         def __init__(self):

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from spikingjelly.activation_based import neuron
 from torch import nn
 
+from spikeswap.calibrate import activation_thresholds
 from spikeswap.convert import convert_model, insert_qcfs
-from spikeswap.neurons import Timed
+from spikeswap.neurons import NEURONS, Timed
 
 
 def network():
@@ -55,6 +57,108 @@ def test_a_failure_leaves_no_state_behind(kind):
     leaf.error = None
     again = snn(x, timesteps=6)
     assert torch.equal(again, snn(x, timesteps=6))
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["new size", "known size"])
+def test_a_failure_that_is_no_question_of_size_is_raised_as_it_is(seen):
+    net = network()
+    net.add_module("leaf", Breaks())
+    snn = convert_model(insert_qcfs(net, leaf_modules=["leaf"]), leaf_modules=["leaf"])
+    leaf = next(m for m in snn.modules() if isinstance(m, Breaks))
+    if seen:
+        snn(torch.randn(2, 3, 8, 8), timesteps=2)
+    leaf.calls, leaf.error = 2, RuntimeError("the licence is missing")
+    with pytest.raises(RuntimeError, match="^the licence is missing$"):
+        snn(torch.randn(2, 3, 8, 8), timesteps=2)
+
+
+class Bounded(nn.Module):
+    """Bounds, a mask of scores and a key that no image has are infinite."""
+
+    def __init__(self, parameter=False):
+        super().__init__()
+        self.embed, self.qk, self.v = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.act, self.act_v, self.last = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        causal = torch.full((4, 4), -torch.inf).triu(1)
+        if parameter:
+            self.causal = nn.Parameter(causal, requires_grad=False)
+        else:
+            self.register_buffer("causal", causal)
+        self.register_buffer("bound", torch.tensor(torch.inf))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = torch.minimum(self.embed(x), self.bound).flatten(2).transpose(1, 2)
+        q = self.act(self.qk(x))
+        scores = (q @ q.transpose(1, 2) + self.causal).softmax(-1)
+        return self.head(self.last(scores @ self.act_v(self.v(x))).mean(1))
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+@pytest.mark.parametrize("parameter", [False, True])
+def test_infinite_bounds_and_masks_are_no_damage(parameter, kind):
+    torch.manual_seed(0)
+    model, x = Bounded(parameter).double().eval(), torch.randn(2, 3, 8, 8).double()
+    qcfs = insert_qcfs(model, example_inputs=x)
+    readout = convert_model(qcfs, neuron=kind)(x, timesteps=200)
+    assert ((readout[-1] - qcfs(x)).norm() / qcfs(x).norm()) < (0.1 if kind == "if" else 1e-9)
+
+
+@pytest.mark.parametrize("where", ["0.weight", "5.bias", "1.running_var"])
+def test_infinite_weights_and_statistics_are(where):
+    net = network()
+    net[1] = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())
+    where = where.replace("1.r", "1.0.r")
+    net.state_dict()[where].view(-1)[0] = torch.inf
+    with pytest.raises(ValueError, match=rf"{where}: holds infinity.*another checkpoint"):
+        insert_qcfs(net)
+
+
+class ReadsSix(nn.Sequential):
+    def forward(self, x):
+        for layer in list(self)[:6]:
+            x = layer(x)
+        return x
+
+
+def test_infinite_weights_that_nothing_reads_are_not():
+    net = ReadsSix(*network(), nn.Linear(2, 2))
+    net[6].weight.data.fill_(torch.inf)
+    assert insert_qcfs(net)(torch.randn(2, 3, 8, 8)).shape == (2, 5)
+
+
+def test_nan_is_refused_wherever_it_is():
+    net = Bounded()
+    net.causal[0, 1] = torch.nan
+    with pytest.raises(ValueError, match="causal holds NaN"):
+        insert_qcfs(net)
+
+
+@pytest.mark.parametrize("call", [insert_qcfs, convert_model])
+@pytest.mark.parametrize("node", [neuron.IFNode, neuron.LIFNode, neuron.ParametricLIFNode])
+def test_a_network_of_spikingjelly_spikes_already(call, node):
+    layers = [nn.Conv2d(3, 4, 3), node(), nn.Flatten(), nn.Linear(144, 5)]
+    with pytest.raises(ValueError, match="spiking network already") as caught:
+        call(nn.Sequential(*layers))
+    assert "\n" not in str(caught.value)
+
+
+def test_conversion_inside_autocast_is_that_outside():
+    torch.manual_seed(0)
+    net, x = network().eval(), torch.randn(16, 3, 8, 8)
+
+    def made():
+        thresholds = activation_thresholds(net, [x])
+        qcfs = insert_qcfs(net, thresholds=thresholds)
+        fitted = convert_model(qcfs, calibration=[x], calibrate="bias", calibration_steps=4)
+        plain = convert_model(net, calibration=[x], example_inputs=x)
+        return [*thresholds.values(), *fitted.state_dict().values(), *plain.state_dict().values()]
+
+    outside = made()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = made()
+        assert torch.is_autocast_enabled("cpu")
+    assert all(map(torch.equal, inside, outside))
 
 
 @pytest.mark.parametrize("call", [insert_qcfs, convert_model])

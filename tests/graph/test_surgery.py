@@ -1,5 +1,7 @@
 """Cuts on graphs: names stay free, users are rewired, what nothing reads is deleted."""
 
+import keyword
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from spikeswap.graph.surgery import (
     drop_unused,
     erase,
     finish,
+    free_name,
     set_module,
 )
 
@@ -45,6 +48,33 @@ def test_added_modules_and_buffers_get_free_names(graph):
     assert add_buffer(graph, "a.b", torch.ones(1)) == "a_b"
     assert add_buffer(graph, "a.b", torch.zeros(1)) == "a_b_1"
     assert attribute(graph, "a_b_1").item() == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["to", "double", "training", "meta", "class", "a b", "__x", "ü", ""]
+)
+def test_names_are_free_and_valid(graph, name):
+    for root in (graph, graph.second):
+        free = free_name(root, name)
+        assert free.isidentifier() and free.isascii() and not keyword.iskeyword(free)
+        assert not hasattr(root, free) and not free.startswith("__")
+    for path in (name, f"{name}.{name}", f"first.{name}", f"new.{name}.act"):
+        used = add_module(graph, path, module := nn.ReLU())
+        assert graph.get_submodule(used) is module
+    value = torch.ones(1)
+    assert getattr(graph, add_buffer(graph, name, value)) is value
+    graph.recompile()
+    assert graph(torch.randn(2, 3)).shape == (2, 3)
+
+
+def test_names_that_are_good_stay():
+    bare = nn.Module()
+    assert [free_name(bare, name) for name in ("relu", "_conv", "0", "Block2")] == [
+        "relu",
+        "_conv",
+        "0",
+        "Block2",
+    ]
 
 
 def test_a_module_behind_a_node_is_read_by_all_its_users(graph):

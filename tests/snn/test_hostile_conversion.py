@@ -378,6 +378,7 @@ NAMED = {
     "layer errors of text": info(layer_errors=["x"]),
     "checksums of a list": lambda d: d.update(checksums=[]),
     "checksums of numbers": lambda d: d.update(checksums={"snn.safetensors": 3}),
+    "a text that is no Unicode": lambda d: d["made"].update(weights="half a pair: \ud800"),
     "schema true": lambda d: d.update(schema=True),
     "a file unknown": lambda d: d.update(more=1),
 }

@@ -1,5 +1,9 @@
 """The call of a spiking network: state, chunks, readouts, recordings, observers."""
 
+import copy
+import io
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -213,3 +217,19 @@ def test_default_chunk_bounds_memory(images):
         snn(images.repeat(200, 1, 1, 1), timesteps=64)
     assert max(largest) <= network.CHUNK_BYTES["cpu"] * 1.01
     assert any(isinstance(m, SpikingNeuron) for m in snn.modules())
+
+
+def test_threads_take_turns(snn, images):
+    batches = [torch.randn_like(images[: 1 + i % 3]) for i in range(12)]
+    expected = [snn(batch, timesteps=5) for batch in batches]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda batch: snn(batch, timesteps=5), batches))
+    assert all(map(torch.equal, found, expected))
+
+
+def test_a_network_is_copied_and_pickled(snn, images):
+    expected, file = snn(images, timesteps=5), io.BytesIO()
+    torch.save(snn, file)
+    file.seek(0)
+    for twin in (copy.deepcopy(snn), torch.load(file, weights_only=False)):
+        assert torch.equal(twin(images, timesteps=5), expected)

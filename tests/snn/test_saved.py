@@ -398,3 +398,14 @@ def test_nothing_is_left_behind_when_saving_fails(snn, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="space"):
         snn.save(tmp_path / "snn")
     assert {p.name: p.read_bytes() for p in (tmp_path / "snn").iterdir()} == before
+
+
+def test_loading_needs_no_compiler():
+    code = (
+        "import sys, spikeswap; spikeswap.load; "
+        "print([m for m in sys.modules if m.startswith(('spikeswap.convert', 'spikeswap.calibrate'))])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

@@ -1,5 +1,6 @@
 """Weight files made to harm: each is refused by name, at once, and nothing in it runs."""
 
+import argparse
 import io
 import os
 import pickle
@@ -11,12 +12,14 @@ import time
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 from torch import nn
 
 from spikeswap.models import create_model, load_published
+from spikeswap.support.state_dicts import read_state_dict
 from spikeswap.train import load_checkpoint, load_initial_weights
 
 SECONDS = 10  # that any of them may take, on a busy machine
@@ -101,11 +104,11 @@ def legacy(*operations):
     return head + b"\x80\x02" + b"".join(operations) + b"."
 
 
-def huge_entry():
-    """The directory of the zip claims 4 GiB for an entry of 16 bytes."""
+def huge_entry(at):
+    """The directory of the zip claims 4 GiB, stored (20) or unpacked (24), for its pickle."""
     data = saved({"w": torch.ones(4)})
-    place = data.index(b"PK\x01\x02", data.index(b"PK\x01\x02") + 4)
-    return data[: place + 20] + b"\xf0\xff\xff\xff" * 2 + data[place + 28 :]
+    place = data.index(b"PK\x01\x02") + at
+    return data[:place] + b"\xf0\xff\xff\xff" + data[place + 4 :]
 
 
 def overlapping():
@@ -184,7 +187,8 @@ FILES = {  # name: content from the path of a marker, words of the message
         lambda m: rewritten(saved({}), {"data.pkl": bytes(2**27)}, zipfile.ZIP_DEFLATED),
         "compressed",
     ),
-    "huge_entry.pt": (lambda m: huge_entry(), "claims to hold more"),
+    "huge_entry.pt": (lambda m: huge_entry(20), "claims to hold more"),
+    "huge_unpacked.pt": (lambda m: huge_entry(24), "claims to hold more"),
     "overlapping.pt": (lambda m: overlapping(), "claims to hold more"),
     "cut_storage.pt": (lambda m: cut_storage(), "claims 1,000 elements in 8 bytes"),
     "size.pt": (
@@ -248,6 +252,7 @@ def test_a_hostile_file_is_refused_by_name_and_nothing_in_it_runs(name, tmp_path
 SCRIPT = """
 import resource, sys, time
 from pathlib import Path
+from random import Random
 from spikeswap.support.state_dicts import read_state_dict
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 most = pages * resource.getpagesize() + {more}
@@ -300,3 +305,26 @@ def endless_link(path):
 def test_only_regular_files_are_opened(make, reader, name, tmp_path):
     make(tmp_path / name)
     refused(reader, tmp_path / name)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_with_any_bytes_changed_is_read_or_refused_by_name(legacy, tmp_path, monkeypatch):
+    checksum = "_update_crc"  # without it a change reaches what reads the content
+    monkeypatch.setattr(zipfile.ZipExtFile, checksum, lambda self, data: None)
+    content = OrderedDict(a=torch.arange(24.0).view(4, 6).t(), b=nn.Parameter(torch.ones(3)))
+    data = saved({"state_dict": content, "args": argparse.Namespace(x=(1, [2]))}, legacy)
+    start, random, path = data.index(b"\x80\x02"), Random(0), tmp_path / "w.pt"
+    for _ in range(1000):
+        changed = bytearray(data)
+        for _ in range(random.choice([1, 1, 2, 5])):
+            first = start if random.random() < 0.7 else 0
+            place = random.randrange(
+                first, len(data) if first == 0 else min(start + 700, len(data))
+            )
+            cut = random.choice([0, 1, 1, 1, 4])
+            changed[place : place + cut] = random.randbytes(random.choice([0, 1, 1, 1, 4]))
+        path.write_bytes(changed)
+        try:
+            read_state_dict(path)
+        except ValueError as error:
+            assert str(path) in str(error) and "\n" not in str(error)

@@ -23,20 +23,19 @@ class _Ideal:
 
     def __call__(self, x: Tensor) -> Tensor:
         clock = self.neuron.clock
-        chunk = clock.split(x)
-        sent = torch.empty_like(chunk)
-        if clock.start == 0:
-            self.read, self.sent = torch.zeros_like(chunk[0]), torch.zeros_like(chunk[0])
-        for k in range(clock.steps):
-            sent[k] = self.target(chunk[k], clock.start + k + 1) - self.sent
-            self.sent = self.sent + sent[k]
-        return sent.view(x.shape)
+        sent = []
+        for k, step in enumerate(clock.split(x)):
+            t = clock.start + k + 1
+            self.read = step if t == 1 else self.read + step
+            target = self.target(step, t)
+            sent.append(target if t == 1 else target - self.sent)
+            self.sent = target if t == 1 else self.sent + sent[-1]
+        return torch.cat(sent).view(x.shape) if len(sent) > 1 else sent[0]
 
     def target(self, x: Tensor, t: int) -> Tensor:
         """What must have been sent after step t, given what is read in it, both [B, ...]."""
         coding = self.neuron.coding
-        self.read = self.read + x
-        value = x if self.neuron.running_input else coding.running(self.read, t)
+        value = x if self.neuron.running_input or t == 1 else coding.running(self.read, t)
         value = value if self.aim is None else self.aim
         height = broadcast_threshold(self.neuron.threshold, self.neuron.axis, x.dim()).to(x)
         if self.random is not None and t == 1:
@@ -45,7 +44,8 @@ class _Ideal:
         if not self.quantised:
             return coding.total(torch.minimum(value.clamp(min=0), height), t)
         levels = self.neuron.levels
-        return coding.total(quantise(value, height, levels) * (height / levels), t)
+        value = quantise(value, height, levels).mul_(height / levels)
+        return value if t == 1 else coding.total(value, t)
 
 
 @contextlib.contextmanager

@@ -83,7 +83,11 @@ def check_build(build: dict, state: dict[str, Tensor]) -> None:
         if not holds(build.get(key, [] if key == "mask_sites" else None)):
             raise ValueError(f"build.{key} is {shown(build.get(key))}, but must be {condition}")
     try:
-        with _CallLimit(_CALLS * (len(state) + 10)), torch.device("meta"):
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled()),  # the limit may fall inside no_grad
+            _CallLimit(_CALLS * (len(state) + 10)),
+            torch.device("meta"),
+        ):
             empty = create_model(
                 build["model"],
                 num_classes=build["num_classes"],

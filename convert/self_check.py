@@ -66,7 +66,7 @@ def check_conversion(network: SpikingNetwork, before: fx.GraphModule) -> None:
         errors = _simulate(network, images, reads, values[_output(reference)])
         tolerance = TOLERANCE[images.dtype]
         if not max(errors.values()) <= tolerance:
-            raise _refusal(network, reference, images, reads, tolerance)
+            raise _first_difference(network, reference, images, reads, tolerance)
     worst = max(errors.values())
     log.info("conversion checked: within %.1e of the %s at every site", worst, reference.name)
 
@@ -153,14 +153,20 @@ def _simulate(network: SpikingNetwork, images: Tensor, reads: dict, expected: Te
 
 
 def _run(network: SpikingNetwork, images: Tensor, reads: dict, observe, chunk: int) -> Tensor:
+    """The readout with ideal neurons; an operation that fails is refused by name."""
     ideal = ideal_neurons(network, not network.coding.clips, aims=reads, uneven=True)
-    with ideal, network.observe(observe):
+    done: list[fx.Node] = []
+    with ideal, network.observe(observe), network.observe(lambda node, *_: done.append(node)):
         try:
             return network(images, timesteps=STEPS, chunk=chunk, readout="mean")
         except FAILURES as error:
-            what = f"the spiking network fails on images of shape {tuple(images.shape)} ({error})"
-            offence = Offence("(the whole model)", what, None, _REMEDY)
-            raise UnconvertibleError([offence]) from error
+            order = [*network.executor.fixed, *network.executor.timed]
+            at = order.index(done[-1]) + 1 if done else 0
+            node = order[at] if at < len(order) else None
+            while node is not None and "value_of" not in node.meta:  # put in by a pass
+                node = next(iter(node.all_input_nodes), None)
+            size = f"on {len(images)} images in {STEPS} steps ({error})"
+            raise _refusal(network.network, node, f"cannot run {size}") from error
 
 
 class _Comparison:
@@ -205,7 +211,7 @@ def _difference(found: Tensor, expected: Tensor, size: float) -> float:
 # -- which operation it is ---------------------------------------------------------------------
 
 
-def _refusal(
+def _first_difference(
     network: SpikingNetwork, reference: Reference, images: Tensor, reads: dict, tolerance: float
 ) -> UnconvertibleError:
     """Run once more, step by step, and compare what every node gives."""
@@ -223,11 +229,15 @@ def _refusal(
                 compared.add(name, output, named[name], running, Clock(start=1))
 
     _run(network, images, reads, observe, chunk=1)
-    path, operation, source = "(the whole model)", "one step changes what another gives", None
-    for node in values:
-        if not compared.errors.get(node.name, 0.0) <= tolerance:
-            path, operation = place_of(node), words_of(gm, node)
-            source = node.meta.get("source")
-            break
-    what = f"{operation} tends to something else than in the {reference.name}"
-    return UnconvertibleError([Offence(path, what, source, _REMEDY)])
+    wrong = (node for node in values if not compared.errors.get(node.name, 0.0) <= tolerance)
+    node = next(wrong, None)
+    if node is None:
+        return _refusal(gm, None, "lets steps that run side by side change each other")
+    return _refusal(gm, node, f"tends to something else than in the {reference.name}")
+
+
+def _refusal(gm: fx.GraphModule, node: fx.Node | None, what: str) -> UnconvertibleError:
+    place, words, source = "(the whole model)", "the conversion", None
+    if node is not None:
+        place, words, source = place_of(node), words_of(gm, node), node.meta.get("source")
+    return UnconvertibleError([Offence(place, f"{words} {what}", source, _REMEDY)])

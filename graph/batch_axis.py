@@ -15,6 +15,21 @@ _STATEFUL = (Kind.NONLINEAR, Kind.SMOOTH, Kind.ACTIVATION, Kind.SITE, Kind.MASK,
 
 def batch_offences(gm: fx.GraphModule) -> list[Offence]:
     """Every operation that mixes images, or that needs the batch first and does not find it."""
+    return _followed(gm)[1]
+
+
+def batch_axes(gm: fx.GraphModule) -> dict[fx.Node, int | None]:
+    """The batch axis of what every node gives; None where it has none."""
+    return _followed(gm)[0]
+
+
+def batch_not_first(gm: fx.GraphModule, node: fx.Node, axis: int) -> Offence:
+    """What is said of a node whose result needs state, with the batch on another axis than the first."""
+    what = f"{words_of(gm, node)} finds the batch on axis {axis}"
+    return Offence(place_of(node), what, node.meta.get("source"), BATCH_FIRST)
+
+
+def _followed(gm: fx.GraphModule) -> tuple[dict[fx.Node, int | None], list[Offence]]:
     axes: dict[fx.Node, int | None] = {}  # of the batch; None: the value has none
     found = []
     for node in gm.graph.nodes:
@@ -27,7 +42,7 @@ def batch_offences(gm: fx.GraphModule) -> list[Offence]:
             what, remedy = error.args
             operation = f"{words_of(gm, node)} {what}"
             found.append(Offence(place_of(node), operation, node.meta.get("source"), remedy))
-    return found
+    return axes, found
 
 
 def _follow(gm: fx.GraphModule, node: fx.Node, axes: dict) -> int | None:
@@ -44,7 +59,9 @@ def _follow(gm: fx.GraphModule, node: fx.Node, axes: dict) -> int | None:
     module = module_of(gm, node)
     kwargs = node.kwargs if module is None else module_arguments(module)
     operands = [(axes.get(n), _rank(n)) for n in _tensors(node)]
-    call = Call(node.args, kwargs, operands)
+    first = next(n for n in _tensors(node) if axes.get(n) is not None)
+    before = first.meta.get("shape", (0,) * 9)[: axes[first]]
+    call = Call(node.args, kwargs, operands, after_ones=all(size == 1 for size in before))
     result = row.batch(call)
     if row.kind in _STATEFUL and call.axis != 0:
         raise Mixes(f"finds the batch on axis {call.axis}", BATCH_FIRST)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from ..ops import View, module_of, operation_of, spelling
+from ..ops import Spikes, View, module_of, operation_of, spelling
 from .errors import Offence
 from .nodes import place_of, takes_one_of_several, words_of
 from .parts import set_part
@@ -59,6 +59,8 @@ def _make_plain(node: fx.Node) -> bool:
     """Turn an in-place function or method into the one that gives a new tensor, if there is one."""
     row, name = spelling(node).operation, getattr(node.target, "__name__", node.target)
     plain = name.rstrip("_")
+    if row.spikes is Spikes.BINARY:
+        return False  # of which the plain form gives truth values, not numbers
     if node.target is operator.setitem:
         node.target = set_part
     elif name == "copy_":

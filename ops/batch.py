@@ -26,11 +26,13 @@ class Call:
     Attributes:
         args, kwargs: of the call; tensors stand for themselves or for nodes of a graph.
         operands: (batch axis or None, number of axes or None) of every tensor, in their order.
+        after_ones: all axes before that of the batch are known to have one entry.
     """
 
     args: tuple
     kwargs: dict
     operands: list[tuple[int | None, int | None]]
+    after_ones: bool = False
 
     @property
     def batched(self) -> list[tuple[int, int | None]]:
@@ -105,6 +107,11 @@ def kept(call: Call) -> int:
     return call.axis
 
 
+def of_first(call: Call) -> int | None:
+    """The axis of the first operand; the others lend it a type or the like."""
+    return call.operands[0][0]
+
+
 def first_only(call: Call) -> int:
     """[B, ...] with the batch first."""
     if call.axis != 0:
@@ -127,6 +134,14 @@ def padded(call: Call) -> int:
     if call.rank is not None and call.axis >= call.rank - len(sizes) // 2:
         raise Mixes
     return call.axis
+
+
+def convolved(call: Call) -> int:
+    """A convolution: the batch first, or [1, B * C, ...] in as many groups as there are images."""
+    groups = call.argument(6, "groups", default=1)
+    if call.axis == 1 and call.after_ones and not _is_number(groups):
+        return 1
+    return first_only(call)
 
 
 def joined(call: Call) -> int:
@@ -273,10 +288,13 @@ def flattened(call: Call) -> int:
 
 
 def reshaped(call: Call) -> int:
-    """reshape, view: the batch must come first, so that it stays first."""
-    if call.axis != 0:
+    """reshape, view: the batch must come first, so that it stays the first axis but for ones."""
+    if call.axis != 0 and not call.after_ones:
         raise Mixes(f"reshapes a tensor with the batch on axis {call.axis}", BATCH_FIRST)
-    return 0
+    if call.others:  # of the shape of another tensor
+        return call.others[0][0]
+    sizes = _rest(call, 1, "shape", "size")
+    return next((i for i, size in enumerate(sizes) if not (_is_number(size) and size == 1)), 0)
 
 
 def unflattened(call: Call) -> int:

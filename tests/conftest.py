@@ -27,6 +27,15 @@ def fixed_seeds():
 
 
 @pytest.fixture(autouse=True)
+def nothing_global_is_left_behind():
+    """Gradients, the default type and autocast are after a test as before it."""
+    yield
+    left = torch.is_grad_enabled(), torch.get_default_dtype(), torch.is_autocast_enabled("cpu")
+    torch.set_grad_enabled(True)
+    assert left == (True, torch.float32, False)
+
+
+@pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """Unpacked and downloaded data go to a temporary folder, never to the user's cache."""
     monkeypatch.setenv("SPIKESWAP_CACHE", str(tmp_path_factory.mktemp("cache")))

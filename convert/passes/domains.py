@@ -12,7 +12,9 @@ import operator
 import torch
 from torch import fx, nn
 
+from ...graph.batch_axis import batch_axes, batch_not_first
 from ...graph.domains import VARYING, Domain
+from ...graph.errors import Offence, UnconvertibleError
 from ...graph.nodes import takes_one_of_several
 from ...graph.surgery import add_buffer, add_module, finish
 from ...neurons import Accumulate, ChannelAffine, Coding, Offset, Present
@@ -34,6 +36,8 @@ def assign_domains(gm: fx.GraphModule, coding: Coding, per_step_attention: bool,
     work = _Assignment(gm, coding, per_step_attention, leaves)
     for node in list(gm.graph.nodes):
         work.assign(node)
+    if work.refused:
+        raise UnconvertibleError(list(work.refused.values()))
     return finish(gm, work.inserted)
 
 
@@ -42,6 +46,8 @@ class _Assignment:
         self.gm, self.coding, self.per_step, self.leaves = gm, coding, per_step, leaves
         self.made: dict[tuple[fx.Node, Domain], fx.Node] = {}
         self.inserted = 0
+        self.axes = batch_axes(gm)
+        self.refused: dict[fx.Node, Offence] = {}
 
     # -- the rules ---------------------------------------------------------------------------
 
@@ -167,6 +173,7 @@ class _Assignment:
         constant = offset if offset is not None else (numbers[0] if numbers else None)
         if constant is None:
             return
+        self.needs_batch_first(node)
         subtracts = operation_of(self.gm, node).name == "sub"
         stream = second if constant is first else first
         graph = self.gm.graph
@@ -183,7 +190,14 @@ class _Assignment:
         node.args, node.kwargs = (stream, constant), {}
         self.inserted += 1
 
+    def needs_batch_first(self, node: fx.Node) -> None:
+        """State over time is kept for each image: the batch must be the first axis."""
+        axis = self.axes.get(node)
+        if axis:
+            self.refused[node] = batch_not_first(self.gm, node, axis)
+
     def bias_once(self, node: fx.Node, bias: torch.Tensor, axis: int) -> None:
+        self.needs_batch_first(node)
         graph = self.gm.graph
         name = add_module(self.gm, f"offsets.{node.name}", Offset(axis))
         with graph.inserting_after(node):
@@ -219,6 +233,7 @@ class _Assignment:
             return source
         key = (source, domain)
         if key not in self.made:
+            self.needs_batch_first(source)
             if have is Domain.CONSTANT:
                 once = self.coding.acts_once and domain is Domain.STREAM
                 module, label = Present(once), "once" if once else "each_step"

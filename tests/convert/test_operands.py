@@ -171,9 +171,17 @@ def test_a_leaf_may_give_several_tensors(kind, example, x):
 
 
 @pytest.mark.parametrize("neuron", ["multi", "if"])
-def test_a_pool_may_give_its_indices(neuron, x):
+@pytest.mark.parametrize("module", [True, False])
+def test_a_pool_may_give_its_indices(neuron, module, x):
     pool = nn.MaxPool2d(2, return_indices=True)
-    net = Net(lambda net, y, image: F.interpolate(net.inner(y)[0], scale_factor=2), pool)
+    if not module:
+        net = Net(
+            lambda net, y, image: F.interpolate(
+                F.max_pool2d(y, 2, return_indices=True)[0], scale_factor=2
+            )
+        )
+    else:
+        net = Net(lambda net, y, image: F.interpolate(net.inner(y)[0], scale_factor=2), pool)
     snn, quantised = converted(net, x, neuron)
     if neuron == "multi":
         assert error(snn(x, timesteps=STEPS)[-1], quantised(x)) < 1e-9

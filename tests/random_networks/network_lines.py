@@ -198,6 +198,10 @@ def _condition(d, x):
     return d.choice(masks)
 
 
+def _batch_norm(d, x):
+    return f"nn.BatchNorm{max(1, d.rank(x) - 2)}d({d.shape(x)[1]})"
+
+
 def _attention(d, x):
     fits(d.rank(x) in (3, 4))
     return [x, d.same_shape(x), d.same_shape(x)]
@@ -342,7 +346,7 @@ MODULES = {  # row: text of a module that takes this value
     "layer_norm": lambda d, x: f"nn.LayerNorm({d.shape(x)[-1]})",
     "group_norm": lambda d, x: f"nn.GroupNorm(1, {d.shape(x)[1]})",
     "instance_norm": _of_rank(4, then=lambda d, x: "nn.InstanceNorm2d(1)"),
-    "batch_norm": lambda d, x: f"nn.BatchNorm{max(1, d.rank(x) - 2)}d({d.shape(x)[1]})",
+    "batch_norm": _of_rank(2, 3, 4, 5, then=_batch_norm),
     "conv1d": _of_rank(3, then=lambda d, x: f"nn.Conv1d({d.shape(x)[1]}, 4, 3, padding=1)"),
     "conv2d": _of_rank(4, then=lambda d, x: f"nn.Conv2d({d.shape(x)[1]}, 4, {d.choice(KERNELS)})"),
     "conv3d": _of_rank(5, then=lambda d, x: f"nn.Conv3d({d.shape(x)[1]}, 3, 1)"),
@@ -567,8 +571,8 @@ GROUPS = {
     several: 2,
     leaf: 1,
     kernel_of_image: 1,
-    kernel_of_a_value: 1,
-    moved_batch: 1,
+    kernel_of_a_value: 0,
+    moved_batch: 0,
     folded_axis: 2,
     site_of_constants: 1,
     of_sizes: 2,

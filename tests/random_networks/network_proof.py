@@ -30,8 +30,9 @@ class Failure(AssertionError):
     """A conversion that is not what it claims to be."""
 
 
-def prove(program: generator.Program, seed: int) -> str:
-    """Convert a network; "exact", "refused: why", "no number" or "a tie decides".
+@torch.no_grad()
+def prove(model: torch.nn.Module, seed: int) -> str:
+    """Convert a network of float64; "exact", "refused: why", "no number" or "a tie decides".
 
     `multi` and `stbif` must be the QCFS network when all neurons have reached their level, for the
     same images in a batch and alone, and after a trip to the disk; `if` is proven by `convert_model`
@@ -41,8 +42,6 @@ def prove(program: generator.Program, seed: int) -> str:
         Failure: wrong numbers, or an error that is no refusal.
     """
     dice = random.Random(seed)
-    torch.manual_seed(seed)
-    model = program.build()
     images = torch.randn(3, *generator.SIZE, dtype=torch.double)
     levels, threshold = dice.choice((1, 2, 3, 4, 8)), dice.choice((0.5, 1.0, 2.0))
     mask = dice.choice((0.0, 0.0, 0.0, 0.4))
@@ -113,11 +112,12 @@ def tie_decides(qcfs: fx.GraphModule, images: torch.Tensor) -> bool:
 
 def attempt(seed: int) -> str:
     """The outcome of one seed; failures are told with the network."""
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = generator.draw(seed)
         try:
-            return prove(program, seed)
+            torch.manual_seed(seed)
+            return prove(program.build(), seed)
         except Exception as error:  # any error that is no refusal is a failure of this seed
             reason = f"{type(error).__name__}: {error}"
             raise Failure(f"seed {seed}: {reason}\n{program}") from error

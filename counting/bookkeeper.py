@@ -30,6 +30,7 @@ class Bookkeeper:
         self.run = 0
         self.noted: list[tuple[str, int]] | None = None  # a list keeps elementary operations,
         # until something else is counted
+        self.number: int | None = None  # of the next product within a node; None: geometry tells
         self._twin = Twin(twin) if twin else None
         self._by_place: set[str] = set()
         self._spikes: dict = {}  # what each neuron says that it sends, and the height of one spike
@@ -81,7 +82,7 @@ class Bookkeeper:
         if all(weights):
             return  # prepared once for all images, such as a bias table
         self.noted = None
-        kind = c.kind if c.kind == "conv" or any(weights) else "product"
+        kind = c.kind if any(weights) else "product"
         image = not any(
             t is None or t.activated or t.kind not in (Kind.IMAGE, Kind.WEIGHT) for t in tags
         )
@@ -104,25 +105,29 @@ class Bookkeeper:
             else:
                 row.inputs += side.tensor.numel() // share
         row.left = self._side(c.left, tags[0])
-        row.right = self._side(c.right, tags[1])
+        row.right = self._side(c.right, tags[1], c.kind == "conv")
         if row.left.candidate and row.right.candidate:
             row.pairs = pairs(c.left.tensor, c.right.tensor)
         if c.bias:
             self.count(path, "bias", c.bias // share)
         key = (path, kind, *geometry, c.left.analog)  # both products of a fused attention
+        if self.number is not None:
+            key, self.number = (path, self.number), self.number + 1
         if self._twin and not row.image:
             self._twin.add(key, row, c, tags)
         self.ledger.add_row(key, row)
 
-    def _side(self, operand: Operand, tag: Tag | None) -> Side:
+    def _side(self, operand: Operand, tag: Tag | None, kernel: bool = False) -> Side:
         side = Side(connections=operand.connections, elements=operand.tensor.numel())
-        side.candidate = self.spiking and not operand.analog and (tag is None or tag.candidate)
+        spiking = self.spiking and not (operand.analog or kernel)
+        side.candidate = spiking and (tag is None or tag.candidate)
         if not side.candidate:
             return side
         if tag is not None and tag.sources:
             side.sources = tag.sources
         else:
-            side.alphabet = inspect(operand.tensor)
+            unit = None if tag is None or tag.unit is None else torch.tensor(tag.unit)
+            side.alphabet = inspect(operand.tensor, unit)
             if side.alphabet.analog:
                 return side
         if tag is not None and isinstance(operand.reach, Tensor):
@@ -155,10 +160,8 @@ class Bookkeeper:
         counts, units = count_spikes(out, unit, math.prod(places))
         site.spikes = int(counts.sum())
         tag.keep(out, site.spikes, (places, counts) if places else None)
-        if not site.spikes:
-            return Alphabet()
         if units == site.spikes and alphabet.levels == 1 and not alphabet.signed:
-            return alphabet
+            return alphabet if units else Alphabet()
         ours = isinstance(module, SpikingNeuron)
         parts = blocks(out) if ours else (out,)
         seen = functools.reduce(Alphabet.join, (inspect(x, unit if ours else None) for x in parts))

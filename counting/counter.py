@@ -6,6 +6,7 @@ what it sees into a `Ledger`. Nothing is assumed about a network beyond that.
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 
@@ -268,7 +269,11 @@ class OperationCounter(TorchDispatchMode):
             sources = tag.sources | (old.sources if old else frozenset())
             if old is not None and old.kind is Kind.SPIKES and not old.sources:
                 sources = frozenset()
-            set_tag(base, Tag(kind, self._run, sources))
+            whole = dataclasses.replace(tag, kind=kind, sources=sources, nonzero=None)
+            if old is not None:
+                whole.key = hash((tag.key, old.key))
+                whole.activated = tag.activated or old.activated
+            set_tag(base, whole)
 
     def _fingerprint(self, name: str, args, kwargs) -> int:
         def of(value):

@@ -11,7 +11,7 @@ from torch import fx
 
 from ..graph.domains import Domain
 from ..graph.surgery import attribute
-from ..neurons import Accumulate, Present, SpikingNeuron
+from ..neurons import Accumulate, Present, SeededMask, SpikingNeuron
 from ..ops import Kind as Operations
 from ..ops import Spikes, module_of, operation_of
 from .provenance import Kind
@@ -24,13 +24,16 @@ class Flow:
     """What a node's value is.
 
     Attributes:
-        kind: see `provenance.Kind`; IMAGE depends on the image alone.
+        kind: see `provenance.Kind`; IMAGE depends on the image alone, UNSURE is a sum of spikes of
+            one height, perhaps with an offset.
         sources: SPIKES: names of the neurons that sent them.
+        unit: value of one spike where it is one number, else None.
         effect: what the node itself does to spikes.
     """
 
     kind: Kind
     sources: frozenset[str] = frozenset()
+    unit: float | None = None
     effect: Spikes = Spikes.ANALOG
 
 
@@ -52,7 +55,8 @@ def _flow(gm: fx.GraphModule, node: fx.Node, found: dict[fx.Node, Flow]) -> Flow
     data = [f for f in (found[n] for n in node.all_input_nodes) if f.kind is not Kind.WEIGHT]
     module = gm.get_submodule(node.target) if node.op == "call_module" else None
     if isinstance(module, SpikingNeuron):
-        return Flow(Kind.SPIKES, frozenset((node.target,)))
+        unit = float(module.unit) if module.unit.numel() == 1 else None
+        return Flow(Kind.SPIKES, frozenset((node.target,)), unit)
     if isinstance(module, Accumulate):
         return Flow(Kind.ANALOG)
     kinds = {flow.kind for flow in data}
@@ -64,16 +68,20 @@ def _flow(gm: fx.GraphModule, node: fx.Node, found: dict[fx.Node, Flow]) -> Flow
 
 
 def _of_spikes(gm: fx.GraphModule, node: fx.Node, data: list[Flow]) -> Flow:
-    """What a node makes of inputs that are spikes, or may be."""
-    effect = keeps_spikes(gm, node)
-    if effect is Spikes.ANALOG:
-        return Flow(Kind.ANALOG)
-    kept = effect in (Spikes.SAME, Spikes.PART) or (
-        effect is Spikes.SCALED and len(data) == 1 and _by_channel(gm, node)
-    )
-    if kept and all(flow.kind is Kind.SPIKES for flow in data):
-        return Flow(Kind.SPIKES, frozenset().union(*(flow.sources for flow in data)), effect)
-    return Flow(Kind.UNSURE, effect=effect)
+    """What a node makes of inputs that are spikes, or sums of spikes of one height."""
+    effect, module = keeps_spikes(gm, node), module_of(gm, node)
+    units = {flow.unit for flow in data}
+    unit = units.pop() if len(units) == 1 else None
+    if all(flow.kind is Kind.SPIKES for flow in data):
+        sources = frozenset().union(*(flow.sources for flow in data))
+        if effect in (Spikes.SAME, Spikes.PART):
+            raised = isinstance(module, SeededMask) and module.scaling != "none"
+            return Flow(Kind.SPIKES, sources, None if raised else unit, effect)
+        if effect is Spikes.SCALED and len(data) == 1 and _by_channel(gm, node):
+            return Flow(Kind.SPIKES, sources, effect=effect)
+    if effect in (Spikes.SAME, Spikes.PART, Spikes.UNSURE) and unit is not None:
+        return Flow(Kind.UNSURE, unit=unit, effect=effect)
+    return Flow(Kind.ANALOG)
 
 
 def keeps_spikes(gm: fx.GraphModule, node: fx.Node) -> Spikes:
@@ -81,6 +89,8 @@ def keeps_spikes(gm: fx.GraphModule, node: fx.Node) -> Spikes:
     row = operation_of(gm, node)
     if row.name == "einsum" and isinstance(node.args[0], str) and _permutes(node.args[0]):
         return Spikes.SAME
+    if row.name == "div" and node.args[0] in node.all_input_nodes:
+        return Spikes.SCALED
     if row.name == "interpolate":
         mode = getattr(module_of(gm, node), "mode", node.kwargs.get("mode", "nearest"))
         return Spikes.PART if mode.startswith("nearest") else Spikes.ANALOG
@@ -99,7 +109,7 @@ def _by_channel(gm: fx.GraphModule, node: fx.Node) -> bool:
         if source.op == "get_attr":
             shape = attribute(gm, source.target).shape
         elif source.meta["domain"] is Domain.PARAMETER:
-            shape = source.meta.get("shape", (2, 2))  # not known: the values decide
+            shape = source.meta.get("shape", (2, 2))  # not known
         else:
             continue
         if sum(size > 1 for size in torch.Size(shape)) > 1:

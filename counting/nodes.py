@@ -5,6 +5,7 @@ among it, is looked into by the dispatch mode while that node runs, and at no ot
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 
@@ -52,6 +53,7 @@ class NodeCounter(OperationCounter):
         self._flows = flows(gm)
         self._roles: dict[fx.Node, Role] = {}
         self._closed = {n for n, flow in self._flows.items() if flow.kind is Kind.WEIGHT}
+        self._image = False  # the node that runs depends on the image alone
         self._known: dict[tuple, list[tuple[str, int]]] = {}  # what a node does on a chunk
         for node in gm.graph.nodes:
             module = gm.get_submodule(node.target) if node.op == "call_module" else None
@@ -81,16 +83,30 @@ class NodeCounter(OperationCounter):
                     self._pause()
 
     def _node_begins(self, node: fx.Node) -> None:
-        if node in self._closed or self._chunk(node) in self._known:
+        if node in self._closed or self._chunk(node) in self._known or self._again(node):
             return
         module = self.model.get_submodule(node.target) if node.op == "call_module" else None
         self._path = [(self.labels[node], isinstance(module, nn.Linear))]
-        self._book.noted = []
+        self._book.noted, self._book.number = [], 0
+        self._image = self._flows[node].kind is Kind.IMAGE
         self._resume()
+
+    def _new_tag(self, name, args, kwargs, inputs, out) -> Tag | None:
+        """What is made of the image alone is image, whatever its values."""
+        tag = super()._new_tag(name, args, kwargs, inputs, out)
+        if self._image and tag is not None and tag.kind not in (Kind.IMAGE, Kind.WEIGHT):
+            copies = max(given.copies for _, given in inputs if given is not None)
+            key = self._fingerprint(name, args, kwargs)
+            tag = Tag(Kind.IMAGE, self._run, key=key, copies=copies)
+        return tag
+
+    def _again(self, node: fx.Node) -> bool:
+        """Whether the node does what it has done in the first chunk."""
+        return self._flows[node].kind is Kind.IMAGE and self.network.clock.start > 0
 
     def _chunk(self, node: fx.Node) -> tuple:
         clock = self.network.clock
-        return node, clock.steps, clock.batch, self._size
+        return node, clock.steps, clock.batch, self._size, clock.start == 0
 
     def _node_done(self, node, module, args, kwargs, output, clock) -> None:
         flow, name, chunk = self._flows[node], self.labels[node], self._chunk(node)
@@ -98,7 +114,10 @@ class NodeCounter(OperationCounter):
             return
         given = tensors_among((*args, *kwargs.values()))
         start = time.perf_counter()
-        if node in self._roles:
+        if self._again(node):
+            pass
+        elif node in self._roles:
+            self._book.number = 0
             self._whole(name, self._roles[node], module, given[0], output)
         elif isinstance(module, Accumulate):
             self._book.count(name, "accumulation", output.numel())
@@ -120,13 +139,15 @@ class NodeCounter(OperationCounter):
         if isinstance(module, Present):
             tag = get_tag(given[0], self._run)
             copies = tag.copies * self.network.clock.steps
-            set_tag(output, Tag(**{**vars(tag), "copies": copies}))
+            set_tag(output, dataclasses.replace(tag, copies=copies))
+        elif self._again(node):
+            set_tag(output, Tag(Kind.IMAGE, self._run, key=hash(node)))
         if flow.kind is Kind.IMAGE or self._roles.get(node) is Role.NEURON:
             return
         for x in tensors_among(output if isinstance(output, (tuple, list)) else (output,)):
             if id(x) in self._weights or any(x is one for one in given):
                 continue
-            tag = Tag(flow.kind, self._run, flow.sources, key=hash(node))
+            tag = Tag(flow.kind, self._run, flow.sources, key=hash(node), unit=flow.unit)
             held = get_tag(given[0], self._run) if flow.effect is Spikes.SAME else None
             count = None if held is None else held.nonzero_count(given[0])
             if count is not None:

@@ -35,6 +35,7 @@ class Tag:
         copies: IMAGE: how many time steps hold the same value along the batch axis.
         activated: IMAGE: an activation lies between the image and this tensor.
         steps: SPIKES: time steps along the leading axis, time major; 0 if not known.
+        unit: UNSURE: what the values must be multiples of, if that is known.
         nonzero: nonzero elements, if already counted.
         spatial: nonzero elements at each place of the last axes: (places, counts).
         version: state of the tensor for which they were counted (writing in place ends them).
@@ -47,6 +48,7 @@ class Tag:
     copies: int = 1
     activated: bool = False
     steps: int = 0
+    unit: float | None = None
     nonzero: int | None = None
     spatial: tuple[tuple[int, ...], Tensor] | None = None
     version: int = -1

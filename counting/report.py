@@ -190,13 +190,13 @@ def _row(
     uses: list[fx.Node] = []
     fx.node.map_arg((node.args, node.kwargs), uses.append)
     data = [found[n] for n in uses if found[n].kind is not Kind.WEIGHT]
-    operation = _operation(gm, node) if data and found[node].kind is not Kind.WEIGHT else None
+    operation = None if found[node].kind is Kind.WEIGHT else _operation(gm, node)
     if operation is None:
         return None
     synapses = operation_of(gm, node).synapses
     weights = synapses and len(data) == 1
     kinds = {flow.kind for flow in data}
-    read = [_alphabet(gm, flow) for flow in data]
+    read = [_alphabet(gm, flow) for flow in data] or [ANALOG]
     if Kind.UNSURE in kinds:
         words = BY_VALUE
     elif synapses:

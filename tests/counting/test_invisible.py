@@ -8,10 +8,11 @@ from torch import nn
 from spikeswap.convert import convert_model, insert_qcfs
 from spikeswap.counting import Ledger, NodeCounter, OperationCounter, settle
 from spikeswap.models import create_model
+from spikeswap.neurons import NEURONS
 
 
-@pytest.fixture
-def snn():
+@pytest.fixture(params=NEURONS)
+def snn(request):
     network = create_model(
         "swin_nano_bn",
         num_classes=4,
@@ -24,7 +25,8 @@ def snn():
     )
     network.train()
     network(torch.rand(8, 1, 16, 16))
-    return convert_model(insert_qcfs(network, levels=4, threshold=1.0, mask=0.5).eval())
+    ann = insert_qcfs(network, levels=4, threshold=1.0, mask=0.5).eval()
+    return convert_model(ann, neuron=request.param)
 
 
 def count(snn, batches, **more):

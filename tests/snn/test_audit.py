@@ -224,6 +224,25 @@ def test_attention_products_of_running_values_are_multiply_accumulates():
         assert (row.count == 3 * 5 * 5 * 6) is (attention == "accumulated")
 
 
+def test_sums_of_spikes_of_one_height_are_multi_level_spikes():
+    def summed(net, x):
+        return net.next(x + x.flip(2) + net.other(x))
+
+    for threshold, arithmetic in ((0.5, "accumulate"), (0.7, "multiply-accumulate")):
+        other = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())
+        body = Body(summed, next=nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU()), other=other)
+        heights = {"act": 0.5, "other.1": threshold, "next.1": 1.0}
+        heights = {name: torch.tensor([height]) for name, height in heights.items()}
+        snn = convert_model(insert_qcfs(body.eval(), levels=8, thresholds=heights))
+        images = torch.randn(2, 3, 8, 8)
+        audits = [snn.audit(images, timesteps=6, chunk=chunk) for chunk in (1, 4, 6)]
+        rows = [by_name(audit)["next.0"] for audit in audits]
+        assert {row.arithmetic for row in rows} == {arithmetic}
+        assert {row.count for row in rows} == {rows[0].count}
+        if arithmetic == "accumulate":
+            assert rows[0].input == "multi-level spikes"
+
+
 class Mixer(nn.Module):
     """A module of the user's own, with a weight layer, a product and something unknown inside."""
 

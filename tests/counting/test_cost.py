@@ -10,7 +10,7 @@ from spikeswap.convert import convert_model, insert_qcfs
 from spikeswap.evaluate import evaluate
 from spikeswap.models import create_model
 
-BUDGET = 0.25  # of the time of the evaluation without counting; 0.19 to 0.22 on a quiet machine
+BUDGET = 0.25  # of the time of the evaluation without counting
 
 
 @pytest.mark.slow

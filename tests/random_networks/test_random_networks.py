@@ -1,4 +1,4 @@
-"""Random networks convert to what they tend to; 20,000 of them with network_proof.py."""
+"""Random networks convert to what they tend to; network_proof.py runs more seeds than these."""
 
 import collections
 

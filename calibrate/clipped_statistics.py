@@ -13,9 +13,7 @@ from .channels import SiteStatistics
 
 def clip_sites(gm: fx.GraphModule) -> list[tuple[fx.Node, ClippedReLU]]:
     """Every QCFS of a graph becomes clip(x, 0, threshold), under the same name."""
-    found = [
-        (node, ClippedReLU(site.threshold.detach(), site.axis)) for node, site in calls(gm, QCFS)
-    ]
+    found = [(node, site.clipped()) for node, site in calls(gm, QCFS)]
     for node, clip in found:
         set_module(gm, node.target, clip)
     return found

@@ -5,9 +5,9 @@ from torch import Tensor, fx, nn
 
 from ..graph import Prepared, prepare
 from ..graph.layout import channel_axis
+from ..graph.planned_sites import open_sites
 from ..graph.surgery import calls
 from ..neurons import ClippedReLU
-from ..ops import relu_bound
 from ..support.autocast import without_autocast
 from ..support.choices import METHODS
 from .batches import Batches
@@ -24,17 +24,19 @@ def activation_thresholds(
     leaf_modules=(),
     example_inputs=None,
     percentile: float = 99.9,
+    sites: str = "relu",
 ) -> dict[str, Tensor]:
     """How high the activations of every site get, over all images of a loader.
 
     Args:
-        model: a network with plain ReLU, ReLU6 or clamp(0, c), or one with QCFS sites; it is not
-            changed. A QCFS network is run as its clipped network, masks at their expectation, and
-            no value lies above the trained threshold.
+        model: a network without QCFS sites, or one with them; it is not changed. A QCFS network is
+            run as its clipped network, masks at their expectation, and no value lies above the
+            trained threshold.
         loader: batches of images [B, C, H, W]; see `Batches` for the forms.
         method: "max", or "percentile" of the positive activations.
         per_channel: one value a channel where the channel axis is known, else one a site.
         percentile: in (0, 100], for that method.
+        sites: "relu", "all" (see `insert_qcfs`); of signed sites the absolute values count.
 
     Returns:
         {site: tensor [C] or [1]}, which `insert_qcfs(thresholds=)` takes. 0 is a dead channel.
@@ -48,12 +50,12 @@ def activation_thresholds(
         raise ValueError(f"percentile {percentile!r} must lie above 0 and at most at 100")
     batches = Batches(loader)
     example = batches.first if example_inputs is None else example_inputs
-    gm = prepare(model, leaf_modules, example).copy()
+    gm = prepare(model, leaf_modules, example, sites).copy()
     observers = {}
     for node, module in _sites(gm):
         axis = channel_axis(gm, node.args[0]) if per_channel else None
         observer = observers[node.target] = METHODS[method](axis, percentile)
-        module.register_forward_hook(lambda _m, _i, out, o=observer: o.see(out))
+        module.register_forward_hook(_tell(observer, getattr(module, "signed", False)))
     weight = next(gm.parameters())
     with torch.no_grad():
         for images in batches:
@@ -71,11 +73,14 @@ METHODS["max"] = lambda axis, percentile: LargestActivation(axis)
 METHODS["percentile"] = PercentileActivation
 
 
+def _tell(observer, signed: bool):
+    def hook(module, inputs, output):
+        observer.see(output.abs() if signed else output)
+
+    return hook
+
+
 def _sites(gm: fx.GraphModule) -> list[tuple[fx.Node, nn.Module]]:
     """Sites in the order of the data flow; QCFS ones are clipped."""
     clip_sites(gm)
-    return [
-        (node, module)
-        for node, module in calls(gm, nn.ReLU, nn.Hardtanh, ClippedReLU)
-        if isinstance(module, ClippedReLU) or relu_bound(module) is not None
-    ]
+    return open_sites(gm) or calls(gm, ClippedReLU)

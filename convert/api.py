@@ -6,12 +6,13 @@ from ..calibrate import Batches, activation_thresholds
 from ..graph import Prepared, prepare
 from ..graph.copying import copy_model
 from ..graph.image_size import guard_image_size
-from ..neurons import NEURONS, QCFS
+from ..graph.surgery import calls
+from ..neurons import NEURONS, QCFS, PlannedSite
 from ..neurons.mask import check_ratio
 from ..snn.info import ConversionInfo, check_choices
 from ..snn.network import SpikingNetwork
 from ..support.autocast import without_autocast
-from ..support.choices import CALIBRATIONS
+from ..support.choices import CALIBRATIONS, SITES
 from ..support.whole_numbers import whole_number
 from .calibration import Calibration
 from .passes.masks import (
@@ -23,7 +24,7 @@ from .passes.masks import (
     site_names,
     trained_ratio,
 )
-from .passes.sites import qcfs_to_clipped, relus_to_qcfs
+from .passes.sites import open_sites_to_qcfs, qcfs_to_clipped
 from .pipeline import conversion_passes, run_passes
 from .self_check import check_conversion, remember
 
@@ -38,11 +39,12 @@ def insert_qcfs(
     mask_sites=None,
     leaf_modules=(),
     example_inputs=None,
+    sites: str = "relu",
 ) -> fx.GraphModule:
     """A trainable copy of a model in which every ReLU is a QCFS, with random spike masks.
 
     Args:
-        model: any traceable network with ReLU, ReLU6 or clamp(0, c) activations.
+        model: any traceable network.
         levels: L, levels above zero of each activation.
         threshold: starting threshold of every site.
         thresholds: {site: tensor} from `activation_thresholds`, in place of `threshold`.
@@ -51,6 +53,9 @@ def insert_qcfs(
             the input of each block in our ResNet and VGG, otherwise every site).
         leaf_modules: modules (types, instances or names) that are not looked into.
         example_inputs: an image batch, where control flow depends on sizes.
+        sites: "relu": a QCFS in place of every ReLU, ReLU6 or clamp(0, c), all that there is must be
+            one; "all": also in front of every other layer with weights and of both operands of every
+            product, signed where the value can be negative.
 
     Returns:
         A GraphModule in the mode (train or eval) of `model`, with the same module paths.
@@ -60,14 +65,19 @@ def insert_qcfs(
         ValueError: impossible levels, threshold, mask or site names.
     """
     ratio = check_ratio(mask)
-    prepared = prepare(model, leaf_modules, example_inputs)
+    prepared = prepare(model, leaf_modules, example_inputs, _sites(sites, "relu"))
     gm = prepared.copy()
-    relus_to_qcfs(gm, levels, threshold, thresholds)
+    open_sites_to_qcfs(gm, levels, threshold, thresholds)
     _set_masks(gm, ratio, mask_sites, "none")
     gm.delete_all_unused_submodules()
     _keep_image_shape(gm)
     guard_image_size(gm)
     return gm.train(prepared.training)
+
+
+def _sites(sites: str, otherwise: str) -> str:
+    """The choice, or what "auto" means here."""
+    return otherwise if SITES.check(sites) == "auto" else sites
 
 
 def _keep_image_shape(gm: fx.GraphModule) -> None:
@@ -119,11 +129,13 @@ def convert_model(
     leaf_modules=(),
     example_inputs=None,
     check: bool = True,
+    sites: str = "auto",
+    products: str = "increments",
 ) -> SpikingNetwork:
-    """Convert a QCFS network, or a pretrained ReLU network and images, to a spiking network.
+    """Convert a QCFS network, or any pretrained network and images, to a spiking network.
 
     Args:
-        model: a network with QCFS sites, or one with plain ReLU together with `calibration`.
+        model: a network with QCFS sites, or one without them together with `calibration`.
         neuron: "if" (sends {0, s}), "stbif" (one signed level per step) or "multi" (one signed power
             of two of levels per step).
         attention: "accumulated": softmax and products on running values; "per-step": on the spikes
@@ -139,24 +151,33 @@ def convert_model(
             too, at the sites that read a residual stream, "bias-everywhere" at all sites (a table
             some 5 times as large).
         calibration_steps: T that the step-wise bias is fitted for.
-        levels: L for a network with plain ReLU (default 16).
+        levels: L for a network without QCFS sites (default 16).
         per_channel: one threshold per channel (else one per site).
         check: prove on three steps of the example, or of noise, that the spiking network tends to
             the network that it was made of.
+        sites: of a network without QCFS sites, see `insert_qcfs`; "auto" is "all" for the neurons
+            "multi" and "stbif", which can send negative values, and "relu" for "if".
+        products: how products of two values (attention, gates) are counted: "increments", an
+            accumulation for each spike and output that it reaches, or "dense", all multiplications
+            in every step. The outputs are the same.
 
     Raises:
         UnconvertibleError: lists every operation that cannot be converted.
         ValueError: impossible values or combinations.
     """
-    check_choices(neuron, attention, readout, mask_scaling)
+    check_choices(neuron, attention, readout, mask_scaling, products)
     ratio = None if mask is None else check_ratio(mask)
     seed = whole_number("seed", seed, least=None)
     _check_calibration(calibration, calibrate, calibration_steps, NEURONS[neuron])
     if calibration is not None:
         calibration = Batches(calibration)
         example_inputs = calibration.first if example_inputs is None else example_inputs
-    prepared = prepare(model, leaf_modules, example_inputs)
+    signed = NEURONS[neuron].stands_for_signed
+    sites = _sites(sites, "all" if signed else "relu")
+    prepared = prepare(model, leaf_modules, example_inputs, sites)
     gm = prepared.copy()
+    if not signed:
+        _check_signs(gm, neuron)
     if prepared.levels:
         _check_quantised(levels, calibration, neuron)
     else:
@@ -190,6 +211,8 @@ def convert_model(
         levels=all_levels[-1],
         spike_values=_spike_values(gm),
         timesteps=None,
+        sites=prepared.sites,
+        products=products,
     )
     network = SpikingNetwork(gm, info).eval()
     if before is not None:
@@ -235,8 +258,18 @@ def _check_quantised(levels, calibration, neuron: str) -> None:
 def _quantise(gm, prepared: Prepared, levels, calibration, per_channel: bool) -> None:
     if calibration is None:
         raise ValueError(
-            "the network has plain ReLU and no thresholds; give calibration=loader "
+            "the network has no QCFS sites, so no thresholds; give calibration=loader "
             "with images, or train it with insert_qcfs first"
         )
     found = activation_thresholds(prepared, calibration, per_channel=per_channel)
-    relus_to_qcfs(gm, 16 if levels is None else levels, 1.0, found)
+    open_sites_to_qcfs(gm, 16 if levels is None else levels, 1.0, found)
+
+
+def _check_signs(gm: fx.GraphModule, neuron: str) -> None:
+    names = [node.target for node, site in calls(gm, QCFS, PlannedSite) if site.signed]
+    if names:
+        raise ValueError(
+            f"neuron {neuron!r} sends no negative spikes, but {len(names)} sites see negative "
+            f"values, {names[0]!r} first; use neuron='multi' or 'stbif', or a network with ReLU in "
+            "front of its layers and sites='relu'"
+        )

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..graph import Prepared, prepare
 from ..neurons import QCFS, ClippedReLU, quantise
-from ..neurons.qcfs import broadcast_threshold
+from ..neurons.qcfs import broadcast_threshold, clip
 from ..support.autocast import without_autocast
 from .reference import reference_network
 
@@ -52,17 +52,19 @@ def layer_errors(
             sites.get_submodule(name).threshold.detach(), sites.get_submodule(name).axis, x.dim()
         )
         count = prepared.levels.get(name, network.sites[name].levels)
-        clip = torch.minimum(x.clamp(min=0), trained)
-        level = quantise(x, trained, count) * (trained / count)
+        ideal = x if neuron.signed else x.clamp(min=0)
+        clipped = clip(x, trained, neuron.signed)
+        level = quantise(x, trained, count, neuron.signed) * (trained / count)
         sent = coding.running(sent, timesteps)
-        own = coding.activation(coding.running(current, timesteps), threshold, count)
+        own = coding.running(current, timesteps)
+        own = coding.activation(own, threshold, count, neuron.signed)
         rows.append(
             {
                 "name": name,
                 "ann": _rms(target),
                 "error": _relative(sent, target, target),
-                "clipping": _relative(clip, x.clamp(min=0), target),
-                "quantisation": _relative(level, clip, target),
+                "clipping": _relative(clipped, ideal, target),
+                "quantisation": _relative(level, clipped, target),
                 "unevenness": _relative(sent, own, target),
             }
         )

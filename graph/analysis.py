@@ -12,9 +12,13 @@ from .sizes import depends_on_image
 from .surgery import attribute, calls
 
 
-def check_convertible(gm: fx.GraphModule) -> None:
-    """Raise `UnconvertibleError` that lists every offending node of a graph in normal form."""
-    found = offences(gm) + batch_offences(gm) + _unusable(gm)
+def check_convertible(gm: fx.GraphModule, sites: str = "relu") -> None:
+    """Raise `UnconvertibleError` that lists every offending node of a graph in normal form.
+
+    Args:
+        sites: see `prepare`.
+    """
+    found = offences(gm, sites) + batch_offences(gm) + _unusable(gm)
     found += [
         Offence(
             node.target,
@@ -44,24 +48,24 @@ def check_convertible(gm: fx.GraphModule) -> None:
                 "wrap the model so that it returns one tensor of logits [B, classes]",
             )
         )
-    sites = [
-        n
-        for n in gm.graph.nodes
-        if n.op == "call_module"
-        and operation_of(gm, n).kind in (Kind.ACTIVATION, Kind.SITE)
-        and depends_on_image(n)
-    ]
-    if not sites and not found:
+    if sites == "relu" and not found and not any(_spikes_at(gm, node) for node in gm.graph.nodes):
         found.append(
             Offence(
                 "(the whole model)",
                 "has no ReLU, ReLU6 or QCFS between image and output that could spike",
                 None,
-                "train it with ReLU activations first",
+                'convert it with sites="all" (neuron "multi" or "stbif"), or train it with ReLU '
+                "activations first",
             )
         )
     if found:
         raise UnconvertibleError(found)
+
+
+def _spikes_at(gm: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op != "call_module":
+        return False
+    return operation_of(gm, node).kind in (Kind.ACTIVATION, Kind.SITE) and depends_on_image(node)
 
 
 def _unusable(gm: fx.GraphModule) -> list[Offence]:

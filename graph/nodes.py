@@ -1,4 +1,4 @@
-"""What a node is called in messages, and whether it takes one of several values."""
+"""What a node is called in messages, what it reads, and whether it takes one of several values."""
 
 import operator
 
@@ -25,6 +25,14 @@ def words_of(gm: nn.Module, node: fx.Node) -> str:
         return "x[...] = value"
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     return f"{name or node.target}()"
+
+
+def operands(node: fx.Node, positions: tuple[int, ...], unique: bool = True) -> list[fx.Node]:
+    """The nodes at these positions of a call, a list counting as one."""
+    found: list[fx.Node] = []
+    given = (*node.args, *node.kwargs.values())
+    fx.node.map_arg([given[i] for i in positions if i < len(given)], found.append)
+    return list(dict.fromkeys(found)) if unique else found
 
 
 def gives_several(gm: nn.Module, node: fx.Node) -> bool:

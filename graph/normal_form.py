@@ -22,6 +22,7 @@ from .in_place import in_place_to_plain
 from .number_check import check_numbers
 from .spelling import attributes_to_calls, fused_to_sums, plain_arguments
 from .surgery import add_module, attribute, call_module_after, calls, finish, set_module
+from .written_out import attention_modules_to_layers, fused_attention_to_products
 
 log = logging.getLogger(__name__)
 
@@ -178,21 +179,28 @@ def split_shared_activations(gm: fx.GraphModule, types: tuple[type, ...]) -> int
 
 
 def normal_form(
-    model: nn.Module, leaf_modules=(), example_inputs=None, compare: bool = True
+    model: nn.Module,
+    leaf_modules=(),
+    example_inputs=None,
+    compare: bool = True,
+    sites: str = "relu",
 ) -> fx.GraphModule:
     """Trace a model and bring it into normal form; numbers and the caller's model stay as they are.
 
     Args:
         compare: run model and graph on noise and refuse a difference (`check_numbers`); a caller that
             refuses by the table of operations first does that itself, afterwards.
+        sites: see `prepare`; for "all" attention is written out, so that its products are seen.
     """
-    gm = trace(model, leaf_modules, example_inputs)
+    gm = trace(model, leaf_modules, example_inputs, sites)
+    written_out = [attention_modules_to_layers, fused_attention_to_products]
     steps = [
         attributes_to_calls,
         plain_arguments,
         in_place_to_plain,
         drop_assertions,
         fused_to_sums,
+        *(written_out if sites == "all" else ()),
         functions_to_modules,
         split_fused_norms,
         lambda g: split_shared_activations(g, (nn.ReLU, nn.Hardtanh, QCFS, ClippedReLU)),

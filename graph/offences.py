@@ -21,43 +21,44 @@ _PLAIN_RELU = (
 _BATCH_STATISTICS = "it uses the statistics of the batch: train it with track_running_stats=True"
 
 
-def offence(root: nn.Module, node: fx.Node, quantised: bool, leaves) -> Offence | None:
+def offence(root: nn.Module, node: fx.Node, quantised: bool, leaves, sites: str) -> Offence | None:
     """Why a node of a graph over the modules of `root` cannot be converted, or None.
 
     Args:
         quantised: the network has QCFS sites: smooth activations are analog there, ReLU is refused.
+        sites: "all": smooth activations are analog, whatever the network is.
         leaves: names of modules that the user marked as leaves.
     """
     if node.op in ("placeholder", "get_attr", "output"):
         return None
     row = operation_of(root, node, leaves)
-    remedy = _remedy(row, module_of(root, node), quantised)
+    remedy = _remedy(row, module_of(root, node), quantised, sites)
     if not remedy:
         return None
     return Offence(place_of(node), words_of(root, node), node.meta.get("source"), remedy)
 
 
-def _remedy(row, module: nn.Module | None, quantised: bool) -> str:
+def _remedy(row, module: nn.Module | None, quantised: bool, sites: str) -> str:
     """What to do about an operation; empty if it can be converted."""
     if row.kind is Kind.ACTIVATION:
         return _PLAIN_RELU if quantised else ""
     if row.kind is Kind.NORM:
         return _BATCH_STATISTICS if getattr(module, "running_mean", 0) is None else ""
     if row.kind is Kind.SMOOTH:
-        return "" if quantised else row.remedy
+        return "" if quantised or sites == "all" else row.remedy
     if row.kind is Kind.FUSED:
         return UNKNOWN_REMEDY  # of a form that could not be written as a product and a sum
     return row.remedy if row.kind is Kind.REFUSED else ""
 
 
-def offences(gm: fx.GraphModule) -> list[Offence]:
+def offences(gm: fx.GraphModule, sites: str = "relu") -> list[Offence]:
     """What the tracer noted and what the table refuses in a graph in normal form."""
     quantised = bool(calls(gm, QCFS))
-    found = [offence(gm, node, quantised, gm.meta["leaves"]) for node in gm.graph.nodes]
+    found = [offence(gm, node, quantised, gm.meta["leaves"], sites) for node in gm.graph.nodes]
     return gm.meta.get("offences", []) + [o for o in found if o is not None]
 
 
-def others_refused(root: nn.Module, graph: fx.Graph, leaves) -> list[Offence]:
+def others_refused(root: nn.Module, graph: fx.Graph, leaves, sites: str) -> list[Offence]:
     """What the table refuses in a model whose trace stopped: before that line, and in modules after.
 
     Operations that the table does not know are left to the whole graph, which is brought into normal
@@ -65,15 +66,16 @@ def others_refused(root: nn.Module, graph: fx.Graph, leaves) -> list[Offence]:
 
     Args:
         graph: what was traced until it stopped.
+        sites: see `offence`.
     """
     quantised = any(isinstance(module, QCFS) for module in root.modules())
-    found = [o for node in graph.nodes if (o := offence(root, node, quantised, leaves))]
+    found = [o for node in graph.nodes if (o := offence(root, node, quantised, leaves, sites))]
     found = [o for o in found if o.remedy not in (UNKNOWN_REMEDY, _PLAIN_RELU)]
     known = {node.target for node in graph.nodes if node.op == "call_module"} | set(leaves)
     for path, module in root.named_modules():
         if not path or any(path == name or path.startswith(f"{name}.") for name in known):
             continue
-        remedy = _remedy(module_operation(module), module, quantised)
+        remedy = _remedy(module_operation(module), module, quantised, sites)
         if remedy and remedy not in (UNKNOWN_REMEDY, _PLAIN_RELU, _BATCH_STATISTICS):
             what = f"{type(module).__name__}, which the trace did not reach"
             found.append(Offence(path, what, None, remedy))

@@ -3,7 +3,7 @@
 from .clock import Clock, Timed
 from .coding import CODINGS, CUMULATIVE, RATE, READOUTS, Coding, Window
 from .mask import SeededMask, SpikeMask
-from .qcfs import MOST_LEVELS, QCFS, ClippedReLU, broadcast_threshold, quantise
+from .qcfs import MOST_LEVELS, QCFS, ClippedReLU, PlannedSite, broadcast_threshold, quantise
 from .spiking import IF, NEURONS, STBIF, Multi, SpikingNeuron
 from .timed import Accumulate, ChannelAffine, Offset, Present
 
@@ -24,6 +24,7 @@ __all__ = [
     "Coding",
     "Multi",
     "Offset",
+    "PlannedSite",
     "Present",
     "SeededMask",
     "SpikeMask",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..support.choices import ATTENTIONS, CALIBRATIONS, READOUTS
-from .qcfs import quantise
+from .qcfs import clip, quantise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Coding:
         """The sum of the first `steps` steps of a stream that has this running value."""
         raise NotImplementedError
 
-    def activation(self, x: Tensor, threshold: Tensor, levels: int) -> Tensor:
+    def activation(self, x: Tensor, threshold: Tensor, levels: int, signed: bool = False) -> Tensor:
         """What a neuron tends to send for the running value x, in the unit of x."""
         raise NotImplementedError
 
@@ -113,8 +113,8 @@ class Rate(Coding):
     def total(self, running, steps):
         return running * steps
 
-    def activation(self, x, threshold, levels):
-        return torch.minimum(x.clamp(min=0), threshold)
+    def activation(self, x, threshold, levels, signed=False):
+        return clip(x, threshold, signed)
 
     def read(self, sums, readout):
         t = torch.arange(1, len(sums) + 1, device=sums.device)
@@ -147,8 +147,8 @@ class Cumulative(Coding):
     def total(self, running, steps):
         return running
 
-    def activation(self, x, threshold, levels):
-        return quantise(x, threshold, levels) * (threshold / levels)
+    def activation(self, x, threshold, levels, signed=False):
+        return quantise(x, threshold, levels, signed) * (threshold / levels)
 
     def read(self, sums, readout):
         return sums

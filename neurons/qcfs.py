@@ -1,5 +1,7 @@
 """QCFS, the quantised activation that a network is trained with before it is converted.
 
+Its signed form, for values that can be negative, has the levels -L to L of s/L.
+
 Source: T. Bu et al., "Optimal ANN-SNN Conversion for High-accuracy and Ultra-low-latency
 Spiking Neural Networks", ICLR 2022, equation 15 (clip, floor, shift of one half).
 """
@@ -14,19 +16,20 @@ TIE = 1e-9  # of a level; accumulated rounding stays below 1e-10 up to 65,536 le
 
 
 class _QuantiseClipFloorShift(torch.autograd.Function):
-    """y = s * floor(clip(x / s, 0, 1) * L + 1/2) / L with a gradient of its own.
+    """y = s * floor(clip(x / s, low, 1) * L + 1/2) / L with a gradient of its own.
 
     s is the threshold, or its least value if that is larger. Both that and the rounding are passed
-    straight through. dy/dx is 1 where 0 < x < s and 0 elsewhere;
-    dy/ds is y/s - x/s inside and the clipped level (0 or 1) outside. Without levels it is
-    clip(x, 0, s) with the gradients of the same formulas. Nothing here depends on
+    straight through. low is 0, or -1 for the signed form. dy/dx is 1 where low s < x < s and 0
+    elsewhere; dy/ds is y/s - x/s inside and the clipped level (low or 1) outside. Without levels it is
+    clip(x, low s, s) with the gradients of the same formulas. Nothing here depends on
     what `torch.clamp` does at its bounds, which changed between PyTorch 2.13 and 2.15.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, threshold: Tensor, least: Tensor, levels: int | None) -> Tensor:
+    def forward(ctx, x: Tensor, threshold: Tensor, least: Tensor, levels: int | None, signed: bool):
         threshold = torch.maximum(threshold, least)
-        share = clipped_share(x, threshold)
+        share = clipped_share(x, threshold, signed)
+        ctx.low = -1.0 if signed else 0.0
         if levels is None:
             y = share * threshold
         else:
@@ -37,13 +40,13 @@ class _QuantiseClipFloorShift(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         share, y, threshold = ctx.saved_tensors
-        # hardtanh's backward kernel passes the gradient where 0 < share < 1, in one sweep
-        inside = torch.ops.aten.hardtanh_backward(grad, share, 0.0, 1.0)
+        # hardtanh's backward kernel passes the gradient where low < share < 1, in one sweep
+        inside = torch.ops.aten.hardtanh_backward(grad, share, ctx.low, 1.0)
         grad_threshold = None
         if ctx.needs_input_grad[1]:
             level = _sum_to(grad, y, threshold) / torch.where(threshold > 0, threshold, torch.inf)
             grad_threshold = level - _sum_to(inside, share, threshold)
-        return inside, grad_threshold, None, None
+        return inside, grad_threshold, None, None, None
 
 
 def _sum_to(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
@@ -53,9 +56,9 @@ def _sum_to(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
     return (a * b).sum_to_size(like.shape)
 
 
-def clipped_share(x: Tensor, threshold: Tensor) -> Tensor:
-    """clip(x / threshold, 0, 1); 0 where the threshold is 0."""
-    return (x / torch.where(threshold > 0, threshold, torch.inf)).clamp_(0, 1)
+def clipped_share(x: Tensor, threshold: Tensor, signed: bool = False) -> Tensor:
+    """clip(x / threshold, 0, 1), signed: from -1 on; 0 where the threshold is 0."""
+    return (x / torch.where(threshold > 0, threshold, torch.inf)).clamp_(-1 if signed else 0, 1)
 
 
 def to_level(share: Tensor, levels: int) -> Tensor:
@@ -69,9 +72,14 @@ def to_level(share: Tensor, levels: int) -> Tensor:
     return share.mul_(levels).add_(half).floor_()
 
 
-def quantise(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
-    """Level of each element, 0 to `levels`, as floats; 0 where the threshold is 0."""
-    return to_level(clipped_share(x, threshold), levels)
+def quantise(x: Tensor, threshold: Tensor, levels: int, signed: bool = False) -> Tensor:
+    """Level of each element, 0 (signed: -levels) to `levels`, as floats; 0 where the threshold is 0."""
+    return to_level(clipped_share(x, threshold, signed), levels)
+
+
+def clip(x: Tensor, threshold: Tensor, signed: bool = False) -> Tensor:
+    """clip(x, 0, threshold), signed: clip(x, -threshold, threshold)."""
+    return torch.minimum(torch.maximum(x, -threshold) if signed else x.clamp(min=0), threshold)
 
 
 def broadcast_threshold(threshold: Tensor, axis: int, dim: int) -> Tensor:
@@ -111,6 +119,7 @@ class QCFS(nn.Module):
         levels: number L of levels above zero; the output is one of 0, s/L, ..., s.
         threshold: s, in the unit of the input: a number, or a tensor of one value per channel.
         axis: the channel axis of a threshold vector (1 or -1).
+        signed: for values that can be negative: the output is one of -s, ..., -s/L, 0, s/L, ..., s.
 
     Attributes:
         clip_share: in train mode, the probability that a call clips without quantising. A network
@@ -121,10 +130,11 @@ class QCFS(nn.Module):
             the parameter, nothing else does.
     """
 
-    def __init__(self, levels: int = 16, threshold=2.0, axis: int = 1):
+    def __init__(self, levels: int = 16, threshold=2.0, axis: int = 1, signed: bool = False):
         super().__init__()
         self.levels = whole_number("levels", levels, most=MOST_LEVELS, hint=", e.g. 16")
         self.axis = axis
+        self.signed = signed
         self.clip_share = 0.0
         # Registered past the property below, which gives the value in its bounds.
         self._parameters["threshold"] = nn.Parameter(_as_threshold(threshold))
@@ -147,6 +157,15 @@ class QCFS(nn.Module):
         self._parameters["threshold"] = nn.Parameter(new, requires_grad=old.requires_grad)
         self.floor = new.detach() / 40
 
+    def take_over(self, other: "QCFS") -> None:
+        """Use the threshold of another site: one learnable parameter for both."""
+        self._parameters["threshold"] = other._parameters["threshold"]
+        self.floor = other.floor
+
+    def clipped(self) -> "ClippedReLU":
+        """What rate coding tends to in place of this site."""
+        return ClippedReLU(self.threshold, self.axis, self.signed)
+
     @property
     def unit(self) -> Tensor:
         """Height of one level, s/L."""
@@ -159,22 +178,44 @@ class QCFS(nn.Module):
         threshold = broadcast_threshold(parameter, self.axis, x.dim())
         least = broadcast_threshold(self.floor, self.axis, x.dim())
         clips = self.training and self.clip_share > 0 and float(torch.rand(())) < self.clip_share
-        return _QuantiseClipFloorShift.apply(x, threshold, least, None if clips else self.levels)
+        levels = None if clips else self.levels
+        return _QuantiseClipFloorShift.apply(x, threshold, least, levels, self.signed)
 
     def extra_repr(self) -> str:
         value = self._parameters["threshold"]
         shown = f"{value.item():.4g}" if value.numel() == 1 else f"{tuple(value.shape)}"
-        return f"levels={self.levels}, threshold={shown}"
+        return f"levels={self.levels}, threshold={shown}{', signed' if self.signed else ''}"
 
 
 class ClippedReLU(nn.Module):
-    """clip(x, 0, s): what the firing rate of an IF neuron tends to (shapes as in `QCFS`)."""
+    """clip(x, 0, s), signed: clip(x, -s, s): QCFS without its levels (shapes as in `QCFS`).
 
-    def __init__(self, threshold: Tensor, axis: int = 1):
+    It is what the firing rate of an IF neuron tends to.
+    """
+
+    def __init__(self, threshold: Tensor, axis: int = 1, signed: bool = False):
         super().__init__()
         self.axis = axis
+        self.signed = signed
         self.register_buffer("threshold", threshold.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        threshold = broadcast_threshold(self.threshold, self.axis, x.dim())
-        return torch.minimum(x.clamp(min=0), threshold)
+        return clip(x, broadcast_threshold(self.threshold, self.axis, x.dim()), self.signed)
+
+
+class PlannedSite(nn.Module):
+    """Where an activation site belongs that the network itself does not have; gives its input back.
+
+    Args:
+        signed: its values can be negative.
+        follows: path of the site whose threshold and levels it takes over, since its values are
+            values of that one.
+    """
+
+    def __init__(self, signed: bool, follows: str | None = None):
+        super().__init__()
+        self.signed = signed
+        self.follows = follows
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x

@@ -24,15 +24,22 @@ class SpikingNeuron(Timed, nn.Module):
         threshold: s, shape [1], [C] (along `axis`) or broadcastable; 0 means a dead channel.
         levels: L of the QCFS that this neuron stands for.
         axis: channel axis of a threshold vector.
+        signed: it stands for a signed QCFS, levels -L to L.
+
+    Attributes:
+        stands_for_signed: whether neurons of this class can do that.
     """
 
     kind: str
     coding: Coding
+    stands_for_signed = False
 
-    def __init__(self, threshold: Tensor, levels: int, axis: int = 1):
+    def __init__(self, threshold: Tensor, levels: int, axis: int = 1, signed: bool = False):
         super().__init__()
+        assert self.stands_for_signed or not signed, self.kind
         self.levels = int(levels)
         self.axis = axis
+        self.signed = signed
         self.running_input = False
         self.dims = 4  # axes of the tensors of this site
         self.register_buffer("threshold", threshold.detach().clone())
@@ -101,9 +108,14 @@ class IF(SpikingNeuron):
     starts_at = 0.5
 
     def __init__(
-        self, threshold: Tensor, levels: int, axis: int = 1, step_bias: Tensor | None = None
+        self,
+        threshold: Tensor,
+        levels: int,
+        axis: int = 1,
+        signed: bool = False,
+        step_bias: Tensor | None = None,
     ):
-        super().__init__(threshold, levels, axis)
+        super().__init__(threshold, levels, axis, signed)
         self.register_buffer("step_bias", step_bias)
         self.calibrator: Callable[[Tensor], Tensor] | None = None
 
@@ -163,10 +175,12 @@ class _CumulativeNeuron(SpikingNeuron):
 
     Given the running sum X of its input, the goal is floor(clip(X/s, 0, 1) L + 1/2), which is QCFS;
     `spikes` says how many levels to send towards it. That is a bipolar neuron with a membrane that
-    starts at half a level and a tracer in [0, L] (K. You et al., "SpikeZIP-TF", ICML 2024).
+    starts at half a level and a tracer in [0, L] (K. You et al., "SpikeZIP-TF", ICML 2024); for a
+    signed site clip and tracer start at -1 and -L.
     """
 
     coding = CUMULATIVE
+    stands_for_signed = True
 
     @property
     def unit(self) -> Tensor:
@@ -187,7 +201,7 @@ class _CumulativeNeuron(SpikingNeuron):
             total.copy_(x)
         else:
             total.add_(x)
-        goal = quantise(total, self.state["height"], self.levels)
+        goal = quantise(total, self.state["height"], self.levels, self.signed)
         spikes = self.spikes(goal.sub_(tracer), tracer)
         tracer.add_(spikes)
         torch.mul(spikes, self.state["unit"], out=sent)
@@ -220,14 +234,15 @@ class Multi(_CumulativeNeuron):
     Of the two powers around the distance in whole levels, the one nearer to the distance of the
     membrane itself: 3 levels that are 2.8 send 2, 3 levels that are 3.2 send 4. (Always the upper one
     at such ties settles 2 steps later on a 12-block Swin.) The power never carries the running sum
-    out of [0, L].
+    out of [0, L], or [-L, L] for a signed site.
     """
 
     kind = "multi"
 
     @property
     def alphabet(self) -> list[int]:
-        powers = [2**i for i in range(self.levels.bit_length())]
+        furthest = 2 * self.levels if self.signed else self.levels
+        powers = [2**i for i in range(furthest.bit_length())]
         return [-p for p in reversed(powers)] + [0] + powers
 
     def spikes(self, distance: Tensor, tracer: Tensor) -> Tensor:
@@ -235,11 +250,14 @@ class Multi(_CumulativeNeuron):
         below = torch.ldexp(distance.sign(), exponent - 1)
         above = 2 * below
         reached = tracer + above
-        membrane = (self.state["input"] / self.state["unit"]).clamp_(0, self.levels).sub_(tracer)
+        least = -self.levels if self.signed else 0
+        membrane = (self.state["input"] / self.state["unit"]).clamp_(least, self.levels)
+        membrane.sub_(tracer)
         beyond = membrane.sub_(1.5 * below).mul_(below.sign()) > TIE
         half = mantissa.abs() - 0.75
         upper = (half > 0) | ((half == 0) & beyond)
-        power = torch.where(upper & (reached >= 0) & (reached <= self.levels), above, below)
+        within = (reached >= least) & (reached <= self.levels)
+        power = torch.where(upper & within, above, below)
         return torch.where(distance == 0, 0.0, power)
 
 

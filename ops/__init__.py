@@ -1,7 +1,7 @@
 """The table of operations: what each one is, keeps, moves and costs. Everybody asks it."""
 
 from .batch import BATCH_FIRST, Call, Mixes
-from .facts import Channels, Cost, Kind, Operation, Spikes, View
+from .facts import Channels, Cost, Kind, Operation, Sign, Spikes, View
 from .rows import SMOOTH_REMEDY, UNKNOWN_REMEDY
 from .table import (
     ATEN,
@@ -34,6 +34,7 @@ __all__ = [
     "Kind",
     "Mixes",
     "Operation",
+    "Sign",
     "Spikes",
     "View",
     "function_spelling",

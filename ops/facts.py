@@ -74,6 +74,19 @@ class Spikes(enum.Enum):
     NOTHING = "nothing"
 
 
+class Sign(enum.Enum):
+    """Whether values of the result can be negative.
+
+    ANY       they can
+    KEPT      not where no value of the operands is
+    POSITIVE  never
+    """
+
+    ANY = "any"
+    KEPT = "kept"
+    POSITIVE = "positive"
+
+
 class Channels(enum.Enum):
     """Where the channels of the result lie."""
 
@@ -112,6 +125,7 @@ class Operation:
         several: it gives several tensors (`max` where it is given an axis).
         inactive: it gives its operand back in eval mode.
         in_order: the elements of the result are those of the operand, in the same order.
+        writes: position and keyword of a number that it writes into the result (padding).
         takes: position of the axis of which it takes one entry or some (`select`, `narrow`).
         synapses: it multiplies with weights, or two tensors with each other.
         aten: names beside `name` and `spellings` under which PyTorch dispatches it.
@@ -124,6 +138,7 @@ class Operation:
     augmented: tuple[str, Callable] | None = None
     view: View = View.NEVER
     spikes: Spikes = Spikes.ANALOG
+    sign: Sign = Sign.ANY
     values: tuple[int, ...] = (0,)
     alpha: int | None = None
     product: Callable | None = None
@@ -133,6 +148,7 @@ class Operation:
     several: bool = False
     inactive: bool = False
     in_order: bool = False
+    writes: tuple[int, str] | None = None
     takes: int | None = None
     synapses: bool = False
     aten: tuple[str, ...] = ()

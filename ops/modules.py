@@ -8,13 +8,14 @@ from ..neurons import (
     ChannelAffine,
     ClippedReLU,
     Offset,
+    PlannedSite,
     Present,
     SeededMask,
     SpikeMask,
     SpikingNeuron,
 )
 from . import batch
-from .facts import Channels, Kind, Operation, Spikes
+from .facts import Channels, Kind, Operation, Sign, Spikes
 
 RECURRENT_REMEDY = "recurrent layers have no rate-coded form; use convolutions or attention"
 ATTENTION_REMEDY = "write it with nn.Linear, softmax and matmul, which are converted"
@@ -23,7 +24,7 @@ _KEPT = {"batch": batch.first_only, "channels": Channels.KEPT}
 # Rows that only modules spell.
 MODULE_ROWS = [
     Operation("site", Kind.SITE, spikes=Spikes.SAME, **_KEPT),
-    Operation("mask", Kind.MASK, spikes=Spikes.PART, **_KEPT),
+    Operation("mask", Kind.MASK, spikes=Spikes.PART, sign=Sign.KEPT, **_KEPT),
     Operation("accumulate", Kind.TIMED, **_KEPT),
     Operation("present", Kind.TIMED, **_KEPT),
     Operation("offset", Kind.TIMED, **_KEPT),
@@ -35,7 +36,7 @@ MODULE_ROWS = [
 # Classes, most specific first: a subclass counts as its base unless it is listed itself. The words
 # after the name are attributes that the function of this name takes as arguments.
 MODULES: list[tuple[str, tuple[type, ...]]] = [
-    ("site", (QCFS, ClippedReLU, SpikingNeuron)),
+    ("site", (QCFS, ClippedReLU, SpikingNeuron, PlannedSite)),
     ("mask", (SpikeMask, SeededMask)),
     ("accumulate", (Accumulate,)),
     ("present", (Present,)),

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from . import batch
-from .facts import Channels, Cost, Kind, Operation, Spikes, View
+from .facts import Channels, Cost, Kind, Operation, Sign, Spikes, View
 
-SMOOTH_REMEDY = "train it with ReLU (or put QCFS after it) and convert that"
+SMOOTH_REMEDY = (
+    'convert it with sites="all" (neuron "multi" or "stbif"), or train it with ReLU (or put QCFS after '
+    "it) and convert that"
+)
 RANDOM_REMEDY = "it is random in eval mode: make the network a pure function of the image"
 UNKNOWN_REMEDY = "mark its module as a leaf (leaf_modules=...): it then runs on running values"
 
@@ -36,6 +39,7 @@ SAME, PART, SCALED, BINARY, UNSURE, NOTHING = (
     Spikes.NOTHING,
 )
 KEPT, FIRST, LAST = Channels.KEPT, Channels.FIRST, Channels.LAST
+NONNEGATIVE, POSITIVE = Sign.KEPT, Sign.POSITIVE
 
 
 def _output(args, out: Tensor) -> int:
@@ -88,7 +92,7 @@ def _rows(kind: Kind, names: str, cost: str | Cost | None = None, **facts) -> li
 
 
 def _view(names: str, rule, view=ALWAYS, spikes=SAME, **facts) -> list[Operation]:
-    return _rows(LINEAR, names, view=view, spikes=spikes, batch=rule, **facts)
+    return _rows(LINEAR, names, view=view, spikes=spikes, sign=NONNEGATIVE, batch=rule, **facts)
 
 
 def _pointwise(names: str, spikes=Spikes.ANALOG, cost="elementwise", **facts) -> list[Operation]:
@@ -149,22 +153,29 @@ MOVES = [
     *_view("tril", batch.upper, View.NEVER, PART),
     *_view("triu", batch.upper, View.NEVER, PART),
     *_view("pad@constant_pad_nd,reflection_pad1d,reflection_pad2d,reflection_pad3d,replication_pad1d,"
-           "replication_pad2d,replication_pad3d", batch.padded, View.NEVER, PART, channels=KEPT),
+           "replication_pad2d,replication_pad3d", batch.padded, View.NEVER, PART, channels=KEPT,
+           writes=(3, "value")),
     *_view("pixel_shuffle", batch.first_only, PERHAPS),
     *_view("pixel_unshuffle", batch.first_only, PERHAPS),
     *_view("channel_shuffle@native_channel_shuffle", batch.first_only, View.NEVER),
     *_view("im2col", batch.first_only, View.NEVER, PART),
-    *_view("set_part", batch.assigned, View.NEVER, PART, values=(0, 2), channels=KEPT),
+    *_view("set_part", batch.assigned, View.NEVER, PART, values=(0, 2), channels=KEPT,
+           writes=(2, "value")),
 ]  # fmt: skip
 
 # ---- sums and products ----------------------------------------------------------------------------
 SUMS = [
-    *_rows(LINEAR, "mean", "pooling", batch=batch.reduced()),
-    *_rows(LINEAR, "sum", "reduction", batch=batch.reduced(), spikes=UNSURE),
-    *_rows(LINEAR, "cumsum", "reduction", batch=batch.along(1)),
+    *_rows(LINEAR, "mean", "pooling", batch=batch.reduced(), sign=NONNEGATIVE),
+    *_rows(LINEAR, "sum", "reduction", batch=batch.reduced(), spikes=UNSURE, sign=NONNEGATIVE),
+    *_rows(LINEAR, "cumsum", "reduction", batch=batch.along(1), sign=NONNEGATIVE),
     *_rows(LINEAR, "neg=negative", "elementwise", spikes=PART, channels=KEPT),
     *_rows(
-        LINEAR, "avg_pool1d avg_pool2d avg_pool3d", WINDOWS, batch=batch.first_only, channels=KEPT
+        LINEAR,
+        "avg_pool1d avg_pool2d avg_pool3d",
+        WINDOWS,
+        batch=batch.first_only,
+        channels=KEPT,
+        sign=NONNEGATIVE,
     ),
     *_rows(
         LINEAR,
@@ -173,6 +184,7 @@ SUMS = [
         "pooling",
         batch=batch.first_only,
         channels=KEPT,
+        sign=NONNEGATIVE,
     ),
     *_rows(
         LINEAR,
@@ -182,7 +194,7 @@ SUMS = [
         batch=batch.first_only,
         channels=KEPT,
     ),
-    *_rows(LINEAR, "fold@col2im", batch=batch.first_only),
+    *_rows(LINEAR, "fold@col2im", batch=batch.first_only, sign=NONNEGATIVE),
     *_rows(
         LINEAR,
         "conv1d conv2d@convolution conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
@@ -201,6 +213,7 @@ SUMS = [
         alpha=1,
         spikes=UNSURE,
         channels=KEPT,
+        sign=NONNEGATIVE,
     ),
     *_rows(
         ADDITIVE,
@@ -221,6 +234,7 @@ SUMS = [
         values=(0, 1),
         spikes=SCALED,
         channels=KEPT,
+        sign=NONNEGATIVE,
     ),
     *_rows(
         PRODUCT,
@@ -229,6 +243,7 @@ SUMS = [
         augmented=("itruediv", torch.div),
         spikes=UNSURE,
         channels=KEPT,
+        sign=NONNEGATIVE,
     ),
     *_rows(
         PRODUCT,
@@ -236,6 +251,7 @@ SUMS = [
         values=(0, 1),
         batch=batch.matrices,
         synapses=True,
+        sign=NONNEGATIVE,
     ),
     *_rows(Kind.FUSED, "addmm", product=torch.mm, synapses=True),
     *_rows(Kind.FUSED, "addmv", product=torch.mv, synapses=True),
@@ -244,18 +260,20 @@ SUMS = [
     *_rows(Kind.FUSED, "addcdiv", "elementwise", product=torch.div),
     *_rows(Kind.FUSED, "lerp", "elementwise", product=torch.mul, spikes=UNSURE),
     *_rows(PRODUCT, "ldexp", "elementwise", channels=KEPT),
-    *_rows(PRODUCT, "einsum", values=(1, 2), batch=batch.einsum, synapses=True),
+    *_rows(PRODUCT, "einsum", values=(1, 2), batch=batch.einsum, synapses=True, sign=NONNEGATIVE),
 ]
 
 # ---- what must see running values -----------------------------------------------------------------
 NONLINEARITIES = [
     *_rows(
         NONLINEAR,
-        "softmax=_softmax@_safe_softmax log_softmax@_log_softmax softmin",
+        "softmax=_softmax@_safe_softmax softmin",
         "softmax",
         batch=batch.along(1),
         channels=KEPT,
+        sign=POSITIVE,
     ),
+    *_rows(NONLINEAR, "log_softmax@_log_softmax", "softmax", batch=batch.along(1), channels=KEPT),
     *_rows(
         NONLINEAR,
         "layer_norm@native_layer_norm rms_norm@_fused_rms_norm",
@@ -297,6 +315,7 @@ NONLINEARITIES = [
         batch=batch.first_only,
         spikes=PART,
         channels=KEPT,
+        sign=NONNEGATIVE,
     ),
     *_rows(
         NONLINEAR,
@@ -305,9 +324,12 @@ NONLINEARITIES = [
         batch=batch.first_only,
         spikes=PART,
         channels=KEPT,
+        sign=NONNEGATIVE,
         several=True,
     ),
-    *_rows(NONLINEAR, "lp_pool1d lp_pool2d", batch=batch.first_only, channels=KEPT),
+    *_rows(
+        NONLINEAR, "lp_pool1d lp_pool2d", batch=batch.first_only, channels=KEPT, sign=NONNEGATIVE
+    ),
     *_rows(
         NONLINEAR,
         "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d",
@@ -315,8 +337,11 @@ NONLINEARITIES = [
         batch=batch.first_only,
         spikes=PART,
         channels=KEPT,
+        sign=NONNEGATIVE,
     ),
-    *_rows(NONLINEAR, "amax amin", "reduction", batch=batch.reduced(), spikes=PART),
+    *_rows(
+        NONLINEAR, "amax amin", "reduction", batch=batch.reduced(), spikes=PART, sign=NONNEGATIVE
+    ),
     *_rows(NONLINEAR, "max min", "reduction", batch=batch.extreme, spikes=PART, several=True),
     *_rows(NONLINEAR, "std var", "reduction", batch=batch.reduced(keepdim=None)),
     *_rows(
@@ -332,11 +357,11 @@ NONLINEARITIES = [
     *_rows(NONLINEAR, "topk", "reduction", batch=batch.along(2, -1), spikes=PART, several=True),
     *_rows(NONLINEAR, "sort", "reduction", batch=batch.along(1, -1), several=True),
     *_rows(NONLINEAR, "argsort", "reduction", batch=batch.along(1, -1)),
-    *_pointwise("sigmoid hardsigmoid", cost="activation"),
+    *_pointwise("sigmoid hardsigmoid", cost="activation", sign=POSITIVE),
     *_pointwise("clamp=clip clamp_min clamp_max hardtanh", PART, "activation"),
-    *_pointwise("exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos erf atan"),
-    *_pointwise("square logit"),
-    *_pointwise("abs=absolute", PART),
+    *_pointwise("exp exp2 sqrt rsqrt square", sign=POSITIVE),
+    *_pointwise("expm1 log log1p log2 log10 reciprocal sin cos erf atan logit"),
+    *_pointwise("abs=absolute", PART, sign=POSITIVE),
     *_pointwise("pow", augmented=("ipow", torch.pow)),
     *_pointwise("maximum minimum", PART),
     *_pointwise("where masked_fill", PART),
@@ -361,16 +386,17 @@ NONLINEARITIES = [
 
 # ---- activations ----------------------------------------------------------------------------------
 ACTIVATIONS = [
-    *_rows(ACTIVATION, "relu relu6", "activation", spikes=PART, channels=KEPT),
+    *_rows(ACTIVATION, "relu relu6", "activation", spikes=PART, channels=KEPT, sign=POSITIVE),
     *_rows(
         SMOOTH,
         "leaky_relu prelu@_prelu_kernel rrelu@rrelu_with_noise gelu silu=swish mish elu celu selu "
-        "hardswish tanh softplus softsign logsigmoid@log_sigmoid_forward tanhshrink softshrink "
+        "hardswish tanh softsign logsigmoid@log_sigmoid_forward tanhshrink softshrink "
         "hardshrink threshold",
         "activation",
         channels=KEPT,
         remedy=SMOOTH_REMEDY,
     ),
+    *_rows(SMOOTH, "softplus", "activation", channels=KEPT, sign=POSITIVE, remedy=SMOOTH_REMEDY),
     *_rows(SMOOTH, "glu", "activation", batch=batch.along(1, -1), remedy=SMOOTH_REMEDY),
 ]
 

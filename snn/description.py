@@ -74,6 +74,7 @@ _MODULE = {"class": TEXT, "arguments": OBJECT, "attributes": OBJECT}
 _ARGUMENTS = {  # of our own units; those of others are bounded by the sizes that they multiply to
     "levels?": COUNT,
     "axis?": (optional(between(-8, 8)), "null or an axis"),
+    "signed?": YES_OR_NO,
     "coding?": one_of(CODINGS),
 }
 _CONSTANTS = {  # tags of arguments that hold no other argument

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..neurons import SpikingNeuron, quantise
-from ..neurons.qcfs import broadcast_threshold
+from ..neurons.qcfs import broadcast_threshold, clip
 
 
 class _Ideal:
@@ -42,9 +42,9 @@ class _Ideal:
             share = torch.rand(x.shape, generator=self.random, dtype=torch.double)
             return share.to(x) * height
         if not self.quantised:
-            return coding.total(torch.minimum(value.clamp(min=0), height), t)
+            return coding.total(clip(value, height, self.neuron.signed), t)
         levels = self.neuron.levels
-        value = quantise(value, height, levels).mul_(height / levels)
+        value = quantise(value, height, levels, self.neuron.signed).mul_(height / levels)
         return value if t == 1 else coding.total(value, t)
 
 

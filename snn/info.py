@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from ..neurons import NEURONS
 from ..neurons.mask import check_ratio
-from ..support.choices import ATTENTIONS, SCALINGS
+from ..support.choices import ATTENTIONS, PRODUCTS, SCALINGS
 from .fields import fits
 
 _LAYER = {"name", "ann", "error", "clipping", "quantisation", "unevenness"}
@@ -106,6 +106,8 @@ class ConversionInfo(_Columns):
         calibration, calibration_text: what was fitted to data, also in words.
         layer_errors: rows of `convert.layer_errors`.
         logit_errors, convergence: {T: relative error of the logits}, also in words.
+        sites: which sites were inserted, "relu" or "all"; None of older conversions.
+        products: how products of two values count; None of older conversions, "dense" there.
     """
 
     neuron: str
@@ -124,12 +126,14 @@ class ConversionInfo(_Columns):
     layer_errors: list[dict[str, float | str]] | None = None
     logit_errors: dict[str, float | str] | None = None
     convergence: str | None = None
+    sites: str | None = None
+    products: str | None = None
 
     def __post_init__(self):
         if isinstance(self.calibration, dict):
             self.calibration = Fitted.from_dict(self.calibration)
         super().__post_init__()
-        check_choices(self.neuron, self.attention, self.readout, self.mask_scaling)
+        check_choices(self.neuron, self.attention, self.readout, self.mask_scaling, self.products)
         check_ratio(self.mask)
         check_ratio(self.trained_mask)
         fitted = self.calibration.steps if self.calibration else None
@@ -144,7 +148,9 @@ class ConversionInfo(_Columns):
             raise ValueError(f"a row of layer_errors does not hold {', '.join(sorted(_LAYER))}")
 
 
-def check_choices(neuron: str, attention: str, readout: str, mask_scaling: str) -> None:
+def check_choices(
+    neuron: str, attention: str, readout: str, mask_scaling: str, products: str | None = None
+) -> None:
     """ValueError for a name that is unknown, or that does not go with the neuron's coding."""
     coding = NEURONS[NEURONS.check(neuron)].coding
     if ATTENTIONS.check(attention) not in coding.attentions:
@@ -154,3 +160,5 @@ def check_choices(neuron: str, attention: str, readout: str, mask_scaling: str) 
         )
     coding.check_readout(readout)
     SCALINGS.check(mask_scaling)
+    if products is not None:
+        PRODUCTS.check(products)

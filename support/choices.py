@@ -27,6 +27,8 @@ class Choices(dict):
 NEURONS = Choices("neuron", "if", "stbif", "multi")
 ATTENTIONS = Choices("attention", "accumulated", "per-step")
 READOUTS = Choices("readout", "mean", "second-half")
+SITES = Choices("sites", "auto", "relu", "all")
+PRODUCTS = Choices("products", "increments", "dense")
 SCALINGS = Choices("mask scaling", "none", "inverse")
 CALIBRATIONS = Choices("calibrate", "thresholds", "bias", "bias-everywhere", "bias-alone")
 METHODS = Choices("method", "max", "percentile")

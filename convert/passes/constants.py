@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from ...graph.surgery import add_buffer, attribute, finish
-from ...neurons import QCFS, ClippedReLU
+from ...neurons import QCFS
 
 
 def copy_borrowed_tensors(gm: fx.GraphModule) -> int:
@@ -73,7 +73,7 @@ def _run(gm: fx.GraphModule, node: fx.Node, values: dict, clip: bool):
     if node.op == "call_module":
         module = gm.get_submodule(node.target)
         if clip and isinstance(module, QCFS):
-            module = ClippedReLU(module.threshold, module.axis)
+            module = module.clipped()
         return module(*args, **kwargs)
     if node.op == "call_method":
         return operator.methodcaller(node.target, *args[1:], **kwargs)(args[0])

@@ -15,7 +15,7 @@ from torch import fx, nn
 from ...graph.batch_axis import batch_axes, batch_not_first
 from ...graph.domains import VARYING, Domain
 from ...graph.errors import Offence, UnconvertibleError
-from ...graph.nodes import takes_one_of_several
+from ...graph.nodes import operands, takes_one_of_several
 from ...graph.surgery import add_buffer, add_module, finish
 from ...neurons import Accumulate, ChannelAffine, Coding, Offset, Present
 from ...ops import Kind, Operation, module_of, operation_of
@@ -104,23 +104,24 @@ class _Assignment:
         if Domain.RUNNING in domains.values():
             return False
         varying = [n for n, d in domains.items() if d is Domain.STREAM]
-        others = [n for n in varying if n not in _operands(node, row.values)]
+        others = [n for n in varying if n not in operands(node, row.values)]
         if row.kind in (Kind.LINEAR, Kind.PRODUCT) and others:
             return self.per_step and row.kind is Kind.PRODUCT
         if row.kind is Kind.PRODUCT:
-            uses = [n for n in _operands(node, row.values, unique=False) if n in varying]
+            uses = [n for n in operands(node, row.values, unique=False) if n in varying]
             return self.per_step or len(uses) < 2
         if row.kind not in (Kind.LINEAR, Kind.ADDITIVE, Kind.MASK, Kind.TIMED):
             published = row.synapses or (row.cost is not None and row.cost.kind in _PER_STEP)
             return self.per_step and published
-        if row.name == "pad" and _pad_value(node) != 0:
+        if row.writes is not None and not _has_no_offset(node, *row.writes):
             return False
-        if row.name == "set_part" and not _has_no_offset(node.args[2]):
-            return False
-        if self.coding.acts_once and any(
-            n.meta["domain"] is Domain.PARAMETER for n in node.all_input_nodes
-        ):
-            return row.kind is Kind.ADDITIVE
+        parameters = [n for n, d in domains.items() if d is Domain.PARAMETER]
+        if self.coding.acts_once and parameters and row.kind is not Kind.ADDITIVE:
+            return (
+                not row.synapses
+                and not set(parameters) & set(operands(node, row.values))
+                or (row.kind is Kind.PRODUCT)
+            )
         return True
 
     def site(self, node: fx.Node) -> None:
@@ -142,7 +143,7 @@ class _Assignment:
     def read_stream(self, node: fx.Node, row: Operation) -> None:
         """Values are read as streams; factors, indices and kernels as they are in every step."""
         kind, offset = row.kind, None
-        together = () if kind is Kind.PRODUCT else _operands(node, row.values)
+        together = () if kind is Kind.PRODUCT else operands(node, row.values)
         for source in list(node.all_input_nodes):
             domain = source.meta["domain"]
             if domain is Domain.CONSTANT and source not in together:
@@ -271,21 +272,9 @@ def _same_place(node: fx.Node, source: fx.Node) -> None:
             node.meta.setdefault(key, source.meta[key])
 
 
-def _operands(node: fx.Node, positions: tuple[int, ...], unique: bool = True) -> list[fx.Node]:
-    """The nodes at these positions of a call, a list counting as one."""
-    found: list[fx.Node] = []
-    given = (*node.args, *node.kwargs.values())
-    fx.node.map_arg([given[i] for i in positions if i < len(given)], found.append)
-    return list(dict.fromkeys(found)) if unique else found
-
-
-def _has_no_offset(value) -> bool:
-    """Whether assigning this is linear: 0, or a value of the same image."""
+def _has_no_offset(node: fx.Node, position: int, key: str) -> bool:
+    """Whether what a node writes into the result is linear: 0, or a value of the same image."""
+    value = node.args[position] if len(node.args) > position else node.kwargs.get(key)
     if isinstance(value, fx.Node):
         return value.meta["domain"] in (Domain.STREAM, Domain.CONSTANT)
-    return not isinstance(value, torch.Tensor) and value == 0
-
-
-def _pad_value(node: fx.Node) -> float:
-    value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
-    return value or 0
+    return not isinstance(value, torch.Tensor) and not value

@@ -4,33 +4,39 @@ import torch
 from torch import fx, nn
 
 from ...graph.layout import channel_axis
+from ...graph.planned_sites import open_sites
 from ...graph.surgery import calls, finish, set_module
-from ...neurons import NEURONS, QCFS, ClippedReLU
+from ...neurons import NEURONS, QCFS, PlannedSite
 from ...ops import relu_bound
 from ...support.messages import near_names
 
 
-def relus_to_qcfs(
+def open_sites_to_qcfs(
     gm: fx.GraphModule, levels: int, threshold: float, thresholds: dict[str, torch.Tensor] | None
 ) -> int:
-    """Every ReLU becomes a QCFS of the same name; clipped ones keep their bound as a limit.
+    """Every ReLU and every planned site becomes a QCFS of the same name.
+
+    Clipped ReLUs keep their bound as a limit of the threshold; a site that follows another one takes
+    over its threshold.
 
     Args:
         threshold: starting threshold of all sites, one value per site.
         thresholds: {site: tensor}, which replaces `threshold` at every site.
     """
-    found = [(n, m) for n, m in calls(gm, nn.ReLU, nn.Hardtanh) if relu_bound(m) is not None]
+    found = open_sites(gm)
     if thresholds is not None:
-        _check_names(
-            thresholds, [node.target for node, _ in found], bool(gm.meta.get("fixed_image_size"))
-        )
+        fixed_size = bool(gm.meta.get("fixed_image_size"))
+        _check_names(thresholds, [node.target for node, _ in found], fixed_size)
     for node, module in found:
         axis = channel_axis(gm, node.args[0])
         value = threshold if thresholds is None else thresholds[node.target]
         value = torch.as_tensor(value).detach().to(_weight_of(gm))
-        bound = relu_bound(module)
-        value = value.clamp(max=bound)
-        site = QCFS(levels, value, axis if axis is not None else -1)
+        planned = isinstance(module, PlannedSite)
+        if not planned:
+            value = value.clamp(max=relu_bound(module))
+        site = QCFS(levels, value, -1 if axis is None else axis, planned and module.signed)
+        if planned and module.follows is not None:
+            site.take_over(gm.get_submodule(module.follows))
         site.train(gm.training)
         set_module(gm, node.target, site)
     return finish(gm, len(found))
@@ -64,7 +70,7 @@ def qcfs_to_clipped(gm: nn.Module) -> int:
     for name, module in list(gm.named_modules()):
         if isinstance(module, QCFS):
             parent, _, last = name.rpartition(".")
-            setattr(gm.get_submodule(parent), last, ClippedReLU(module.threshold, module.axis))
+            setattr(gm.get_submodule(parent), last, module.clipped())
             changed += 1
     return changed
 
@@ -73,5 +79,7 @@ def qcfs_to_neurons(gm: fx.GraphModule, neuron: str) -> int:
     """Every QCFS becomes a spiking neuron of the same name, threshold and levels."""
     found = calls(gm, QCFS)
     for node, module in found:
-        set_module(gm, node.target, NEURONS[neuron](module.threshold, module.levels, module.axis))
+        signed = {"signed": True} if module.signed else {}
+        new = NEURONS[neuron](module.threshold, module.levels, module.axis, **signed)
+        set_module(gm, node.target, new)
     return finish(gm, len(found))

@@ -23,12 +23,17 @@ log = logging.getLogger(__name__)
 _ONE_AT_A_TIME = threading.RLock()  # fx, too, patches nn.Module while it traces
 
 
-def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphModule:
+def trace(
+    model: nn.Module, leaf_modules=(), example_inputs=None, sites: str = "relu"
+) -> fx.GraphModule:
     """Trace a copy of `model` in eval mode; the caller's model is left as it was.
 
     Returns a GraphModule whose modules keep the paths that they have in `model` (but for names that
     cannot stand in Python source). Its `meta` holds `example` (image batch or None),
     `fixed_image_size` and `training` (the caller's mode).
+
+    Args:
+        sites: what is said of smooth activations if tracing fails, see `prepare`.
 
     Raises:
         UnconvertibleError: tracing failed; names the line of the module and what to do.
@@ -40,7 +45,7 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     given = _given_example(model, example_inputs)
     guessed = guess_example(model) if given is None else given
     with _ONE_AT_A_TIME:
-        tracer = _first_that_traces(model, leaf_modules, guessed, given is not None)
+        tracer = _first_that_traces(model, leaf_modules, guessed, given is not None, sites)
     copied, example = tracer.root, tracer.images
     fallback = example is not None and example is not guessed
     graph = copy.deepcopy(tracer.graph)
@@ -92,7 +97,9 @@ def _given_example(model: nn.Module, example_inputs) -> torch.Tensor | None:
     return like_weights(model, example_inputs[:2].detach())
 
 
-def _first_that_traces(model: nn.Module, leaf_modules, guessed, given: bool) -> ShapeTracer:
+def _first_that_traces(
+    model: nn.Module, leaf_modules, guessed, given: bool, sites: str
+) -> ShapeTracer:
     """The tracer of the first example that works; otherwise the first failure that tells something."""
     failure = None
     examples = [] if guessed is None else [guessed]
@@ -102,7 +109,7 @@ def _first_that_traces(model: nn.Module, leaf_modules, guessed, given: bool) -> 
             return tracer
         if failure is None or isinstance(failure[1], NeedsExample):
             where = explain(error, tracer.module_stack, given)
-            others = others_refused(tracer.root, tracer.graph, tracer.user_leaves)
+            others = others_refused(tracer.root, tracer.graph, tracer.user_leaves, sites)
             failure = UnconvertibleError([where, *others]), error
         if example is not None and example is not guessed and not getattr(error, "misfit", False):
             break  # which another size does not change

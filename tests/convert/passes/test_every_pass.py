@@ -13,7 +13,7 @@ from spikeswap.convert.passes.constants import copy_borrowed_tensors, fold_const
 from spikeswap.convert.passes.inactive import remove_inactive
 from spikeswap.convert.passes.masks import insert_masks, remove_masks
 from spikeswap.convert.passes.norms import fold_batch_norms, norms_to_affine
-from spikeswap.convert.passes.sites import qcfs_to_clipped, relus_to_qcfs
+from spikeswap.convert.passes.sites import open_sites_to_qcfs, qcfs_to_clipped
 from spikeswap.convert.passes.weights import bake_reparametrisations, split_shared_layers
 from spikeswap.graph import spelling, trace
 from spikeswap.graph.normal_form import (
@@ -108,8 +108,8 @@ PASSES = {  # name: (pass, a network that gives it work)
     ),
     "fold_batch_norms": (fold_batch_norms, Net(lambda n, y: n.a(y), a=norm())),
     "norms_to_affine": (norms_to_affine, Net(lambda n, y: n.a(y), a=norm())),
-    "relus_to_qcfs": (
-        partial(relus_to_qcfs, levels=2**22, threshold=50.0, thresholds=None),
+    "open_sites_to_qcfs": (
+        partial(open_sites_to_qcfs, levels=2**22, threshold=50.0, thresholds=None),
         Net(lambda n, y: n.a(y), a=nn.ReLU()),
     ),
     "qcfs_to_clipped": (qcfs_to_clipped, Net(lambda n, y: n.a(y), a=QCFS(2**22, 50.0))),

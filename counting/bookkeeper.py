@@ -30,6 +30,7 @@ class Bookkeeper:
         self.run = 0
         self.noted: list[tuple[str, int]] | None = None  # a list keeps elementary operations,
         # until something else is counted
+        self.updated = False  # the products that follow are brought up to date by spikes
         self.number: int | None = None  # of the next product within a node; None: geometry tells
         self._twin = Twin(twin) if twin else None
         self._by_place: set[str] = set()
@@ -119,6 +120,12 @@ class Bookkeeper:
 
     def _side(self, operand: Operand, tag: Tag | None, kernel: bool = False) -> Side:
         side = Side(connections=operand.connections, elements=operand.tensor.numel())
+        if self.updated and self.spiking and tag is not None and tag.increments is not None:
+            spikes, elements = tag.increments
+            side.increments, side.candidate, side.sources = True, False, tag.sources
+            side.nonzero = spikes * (side.elements // elements)  # each copy is a synapse of its own
+            side.events = operand.reach * side.nonzero
+            return side
         spiking = self.spiking and not (operand.analog or kernel)
         side.candidate = spiking and (tag is None or tag.candidate)
         if not side.candidate:

@@ -143,6 +143,13 @@ def pairs(a: Tensor, b: Tensor) -> int:
     return int(((a != 0).sum(-2) * (b != 0).sum(-1)).sum())
 
 
+def gate(a: Tensor, b: Tensor, out: Tensor) -> Contraction:
+    """a * b, element by element, broadcast."""
+    macs = out.numel()
+    left, right = (Operand(x, macs // max(1, x.numel()), macs) for x in (a, b))
+    return Contraction("gate", macs, left, right, macs, detail="element by element")
+
+
 def matrix_product(a: Tensor, b: Tensor, bias: int = 0, origins=(None, None)) -> Contraction:
     """[..., m, k] @ [..., k, n], equal leading axes."""
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]

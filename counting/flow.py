@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from ..graph.domains import Domain
+from ..graph.nodes import operands
 from ..graph.surgery import attribute
 from ..neurons import Accumulate, Present, SeededMask, SpikingNeuron
 from ..ops import Kind as Operations
@@ -28,6 +29,8 @@ class Flow:
             one height, perhaps with an offset.
         sources: SPIKES: names of the neurons that sent them.
         unit: value of one spike where it is one number, else None.
+        increments: ANALOG: the running value of spikes, those of `sources`; what is linear in it can
+            be brought up to date by the spikes of one step.
         effect: what the node itself does to spikes.
     """
 
@@ -35,6 +38,7 @@ class Flow:
     sources: frozenset[str] = frozenset()
     unit: float | None = None
     effect: Spikes = Spikes.ANALOG
+    increments: bool = False
 
 
 def flows(gm: fx.GraphModule) -> dict[fx.Node, Flow]:
@@ -58,7 +62,8 @@ def _flow(gm: fx.GraphModule, node: fx.Node, found: dict[fx.Node, Flow]) -> Flow
         unit = float(module.unit) if module.unit.numel() == 1 else None
         return Flow(Kind.SPIKES, frozenset((node.target,)), unit)
     if isinstance(module, Accumulate):
-        return Flow(Kind.ANALOG)
+        spikes = len(data) == 1 and data[0].kind is Kind.SPIKES
+        return Flow(Kind.ANALOG, data[0].sources if spikes else frozenset(), increments=spikes)
     kinds = {flow.kind for flow in data}
     if isinstance(module, Present) or len(kinds) < 2 and kinds <= {Kind.IMAGE}:
         return Flow(Kind.IMAGE if data else Kind.WEIGHT)
@@ -82,6 +87,28 @@ def _of_spikes(gm: fx.GraphModule, node: fx.Node, data: list[Flow]) -> Flow:
     if effect in (Spikes.SAME, Spikes.PART, Spikes.UNSURE) and unit is not None:
         return Flow(Kind.UNSURE, unit=unit, effect=effect)
     return Flow(Kind.ANALOG)
+
+
+def updated_products(gm: fx.GraphModule, found: dict[fx.Node, Flow]) -> set[fx.Node]:
+    """Products of two running values of spikes: S(t) = S(t-1) + q(t) K(t-1) + Q(t) k(t).
+
+    Q and K are the sums of the spikes q and k so far: each spike adds what it meets of the other
+    operand to all outputs that it reaches, and nothing is multiplied. (A running mean is the sum over
+    t, so its product is S/t^2.)
+
+    Args:
+        found: what `flows` gave.
+    """
+    products = set()
+    for node in gm.graph.nodes:
+        if node.op not in ("call_function", "call_method"):
+            continue
+        row = operation_of(gm, node)
+        factors = operands(node, row.values, unique=False)
+        both = len(factors) == 2 and all(found[n].increments for n in factors)
+        if row.kind is Operations.PRODUCT and both and set(factors) == set(node.all_input_nodes):
+            products.add(node)
+    return products
 
 
 def keeps_spikes(gm: fx.GraphModule, node: fx.Node) -> Spikes:

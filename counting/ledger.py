@@ -22,6 +22,7 @@ class Side:
         events: nonzero elements times what each reaches.
         connections: the same with every element, zero or not.
         nonzero, elements: for the usual estimate, rate x operations.
+        increments: counted are the spikes that its running value was brought up to date by.
     """
 
     candidate: bool = True
@@ -31,9 +32,11 @@ class Side:
     connections: int = 0
     nonzero: int = 0
     elements: int = 0
+    increments: bool = False
 
     def add(self, other: "Side") -> None:
         self.candidate = self.candidate and other.candidate
+        self.increments = self.increments and other.increments
         self.alphabet = self.alphabet.join(other.alphabet)
         self.sources = self.sources | other.sources
         self.events += other.events

@@ -13,10 +13,12 @@ from torch import Tensor, fx, nn
 
 from ..graph.errors import module_path
 from ..neurons import Accumulate, Present
-from ..ops import Spikes
+from ..ops import Spikes, operation_of
+from .contractions import gate
 from .counter import OperationCounter, tensors_among
-from .flow import flows
+from .flow import flows, updated_products
 from .modules import Role, role
+from .nonzero import count_nonzero
 from .provenance import Kind, Tag, get_tag, set_tag
 
 
@@ -51,8 +53,12 @@ class NodeCounter(OperationCounter):
         self.network = network
         self.labels = labels(gm)
         self._flows = flows(gm)
+        increments = network.info.products == "increments"
+        self._updated = updated_products(gm, self._flows) if increments else set()
+        self._gates = {n for n in self._updated if not operation_of(gm, n).synapses}
         self._roles: dict[fx.Node, Role] = {}
         self._closed = {n for n, flow in self._flows.items() if flow.kind is Kind.WEIGHT}
+        self._closed |= self._gates
         self._image = False  # the node that runs depends on the image alone
         self._known: dict[tuple, list[tuple[str, int]]] = {}  # what a node does on a chunk
         for node in gm.graph.nodes:
@@ -89,6 +95,7 @@ class NodeCounter(OperationCounter):
         self._path = [(self.labels[node], isinstance(module, nn.Linear))]
         self._book.noted, self._book.number = [], 0
         self._image = self._flows[node].kind is Kind.IMAGE
+        self._book.updated = node in self._updated
         self._resume()
 
     def _new_tag(self, name, args, kwargs, inputs, out) -> Tag | None:
@@ -121,17 +128,26 @@ class NodeCounter(OperationCounter):
             self._whole(name, self._roles[node], module, given[0], output)
         elif isinstance(module, Accumulate):
             self._book.count(name, "accumulation", output.numel())
+        elif node in self._gates:
+            self._gate(name, given, output)
         elif chunk in self._known:
             for kind, operations in self._known[chunk]:
                 self._book.count(name, kind, operations)
         elif node not in self._closed:
             self._pause()
+            self._book.updated = False
             noted, self._book.noted = self._book.noted, None
             simple = module is None or next(module.children(), None) is None
             if noted is not None and simple and flow.kind is not Kind.IMAGE:
                 self._known[chunk] = noted  # sizes decide, not values: no need to look again
         self._mark_node(node, module, given, output)
         self.seconds += time.perf_counter() - start
+
+    def _gate(self, name: str, given: list[Tensor], output: Tensor) -> None:
+        self._book.updated, self._book.number = True, 0
+        tags = [self._tag(x) for x in given]
+        self._book.contract("mul", name, gate(*given, output), tags, 1, False)
+        self._book.updated = False
 
     def _mark_node(self, node: fx.Node, module, given: list[Tensor], output) -> None:
         """Mark what a node gives, where the mode has not done so with more to say."""
@@ -152,4 +168,9 @@ class NodeCounter(OperationCounter):
             count = None if held is None else held.nonzero_count(given[0])
             if count is not None:
                 tag.keep(x, count)
+            if flow.increments:
+                spikes = get_tag(given[0], self._run)
+                nonzero = None if spikes is None else spikes.nonzero_count(given[0])
+                nonzero = count_nonzero(given[0]) if nonzero is None else nonzero
+                tag.increments = nonzero, x.numel()
             set_tag(x, tag)

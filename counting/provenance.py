@@ -36,6 +36,7 @@ class Tag:
         activated: IMAGE: an activation lies between the image and this tensor.
         steps: SPIKES: time steps along the leading axis, time major; 0 if not known.
         unit: UNSURE: what the values must be multiples of, if that is known.
+        increments: ANALOG: of the running value of spikes, how many arrived and in how many elements.
         nonzero: nonzero elements, if already counted.
         spatial: nonzero elements at each place of the last axes: (places, counts).
         version: state of the tensor for which they were counted (writing in place ends them).
@@ -49,6 +50,7 @@ class Tag:
     activated: bool = False
     steps: int = 0
     unit: float | None = None
+    increments: tuple[int, int] | None = None
     nonzero: int | None = None
     spatial: tuple[tuple[int, ...], Tensor] | None = None
     version: int = -1

@@ -14,7 +14,7 @@ from ..neurons import NEURONS, Accumulate, Present, SpikingNeuron
 from ..ops import Kind as Operations
 from ..ops import module_of, operation_of
 from .alphabet import ANALOG, Alphabet
-from .flow import Flow, flows
+from .flow import Flow, flows, updated_products
 from .modules import declared
 from .nodes import labels
 from .provenance import Kind
@@ -157,8 +157,10 @@ def report_of(network, timesteps: int | None = None, totals: Totals | None = Non
     """The report of a `SpikingNetwork`, with the counts of a run if there was one."""
     gm, rows = network.network, []
     found = flows(gm)
+    increments = network.info.products == "increments"
+    updated = updated_products(gm, found) if increments else set()
     for node, name in labels(gm).items():
-        row = _row(gm, node, name, found)
+        row = _row(gm, node, name, found, node in updated)
         if row is not None:
             rows += [row] if totals is None else _counted(row, totals)
     return Report(rows, dict(network.info), len(network.sites), timesteps, totals)
@@ -184,9 +186,13 @@ def _counted(row: ReportRow, totals: Totals) -> list[ReportRow]:
 
 
 def _row(
-    gm: fx.GraphModule, node: fx.Node, name: str, found: dict[fx.Node, Flow]
+    gm: fx.GraphModule, node: fx.Node, name: str, found: dict[fx.Node, Flow], updated: bool
 ) -> ReportRow | None:
-    """The row of a node; None if it does no arithmetic on data."""
+    """The row of a node; None if it does no arithmetic on data.
+
+    Args:
+        updated: it is a product that is brought up to date by spikes.
+    """
     uses: list[fx.Node] = []
     fx.node.map_arg((node.args, node.kwargs), uses.append)
     data = [found[n] for n in uses if found[n].kind is not Kind.WEIGHT]
@@ -196,15 +202,17 @@ def _row(
     synapses = operation_of(gm, node).synapses
     weights = synapses and len(data) == 1
     kinds = {flow.kind for flow in data}
-    read = [_alphabet(gm, flow) for flow in data] or [ANALOG]
-    if Kind.UNSURE in kinds:
+    read = [_alphabet(gm, flow, updated) for flow in data] or [ANALOG]
+    if updated:
+        words = f"{in_words(*read, False, lambda alphabet: alphabet.words)}, by increments"
+    elif Kind.UNSURE in kinds:
         words = BY_VALUE
     elif synapses:
         words = in_words(*(read + [ANALOG])[:2], weights, lambda alphabet: alphabet.words)
     else:
         words = functools.reduce(Alphabet.join, read).words
-    arithmetic = "other"
-    if synapses:
+    arithmetic = "accumulate" if updated else "other"
+    if synapses and not updated:
         arithmetic = "accumulate" if Kind.SPIKES in kinds else "multiply-accumulate"
         if Kind.UNSURE in kinds and Kind.SPIKES not in kinds:
             arithmetic = BY_VALUE
@@ -227,9 +235,9 @@ def _operation(gm: fx.GraphModule, node: fx.Node) -> str | None:
     return type(module).__name__ if own else _WORDS.get(row.name, row.name)
 
 
-def _alphabet(gm: fx.GraphModule, flow: Flow) -> Alphabet:
+def _alphabet(gm: fx.GraphModule, flow: Flow, updated: bool) -> Alphabet:
     """What a value's neurons say that they send."""
-    if flow.kind is not Kind.SPIKES:
+    if flow.kind is not Kind.SPIKES and not (updated and flow.increments):
         return ANALOG
     sent = [declared(gm.get_submodule(name)) for name in sorted(flow.sources)]
     return functools.reduce(Alphabet.join, [dataclasses.replace(a, unit=None) for a in sent])

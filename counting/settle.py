@@ -20,6 +20,7 @@ class Operation:
         events: spikes that arrive per image (0 for MACs).
         image: it sees the image, before any activation.
         once: its input does not change over time.
+        increments: a product that is brought up to date by spikes.
         twin: nonzero activations times their fan-out in the quantised twin; MACs of an image layer.
         calls: how often it is computed per image: 1, or once per step.
         weights, inputs, outputs: elements of the weights, and of data and result in one call.
@@ -39,6 +40,7 @@ class Operation:
     once: bool
     calls: float
     twin: float
+    increments: bool
     weights: int
     inputs: float
     outputs: float
@@ -56,7 +58,8 @@ class Operation:
     @property
     def words(self) -> str:
         """The same, kinds of spikes alone."""
-        return in_words(self.left, self.right, self.kind != "product", lambda a: a.words)
+        words = in_words(self.left, self.right, self.kind != "product", lambda a: a.words)
+        return f"{words}, by increments" if self.increments else words
 
 
 def in_words(left: Alphabet, right: Alphabet, weights: bool, say: Callable) -> str:
@@ -212,7 +215,7 @@ def _mean(total: int, images: int) -> float | int:
 
 def _alphabet(side: Side, ledger: Ledger) -> Alphabet:
     """What an operand was over the whole run."""
-    if not side.candidate:
+    if not (side.candidate or side.increments):
         return ANALOG
     alphabet = side.alphabet
     for source in sorted(side.sources):
@@ -223,6 +226,13 @@ def _alphabet(side: Side, ledger: Ledger) -> Alphabet:
 def _decide(row: Row, ledger: Ledger, spiking: bool) -> _Verdict:
     sides = (row.left, row.right)
     left, right = (_alphabet(side, ledger) if spiking else ANALOG for side in sides)
+    if row.left.increments and row.right.increments and left.spikes and right.spikes:
+        both = dataclasses.replace(row.left)
+        both.add(row.right)
+        both.elements = row.left.elements  # the rate is that of both together
+        return _Verdict(left, right, both.events, both, _rate(row.left) + _rate(row.right))
+    if row.left.increments or row.right.increments:
+        return _Verdict(ANALOG, ANALOG)
     if left.spikes and right.spikes:
         rate = _rate(row.left) * _rate(row.right)
         return _Verdict(left, right, row.pairs, row.left, rate)
@@ -253,6 +263,7 @@ def _operation(row: Row, verdict: _Verdict, ledger: Ledger) -> Operation:
         events=0 if driver is None else _mean(driver.nonzero, images),
         image=row.image,
         once=row.once,
+        increments=driver is not None and row.left.increments,
         twin=_mean(row.macs if row.image else row.activations, images),
         weights=row.weights,
         calls=_mean(all_calls, images),

@@ -118,6 +118,8 @@ def _reach_of(held: _Held, left: Tensor | None, right: Tensor | None) -> int:
 
 def _nonzero_reach(c: Contraction, left: Tensor, right: Tensor, tags: list[Tag | None]) -> int:
     """Nonzero inputs times what they reach, of one call."""
+    if c.kind == "gate":
+        return count_nonzero((left != 0) & (right != 0))
     weight = [tag is not None and tag.kind is Kind.WEIGHT for tag in tags]
     if c.kind == "conv" or weight[1]:
         return c.left.events(None)

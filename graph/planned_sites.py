@@ -15,7 +15,8 @@ from ..neurons import QCFS, PlannedSite
 from ..ops import Kind, Sign, Spikes, module_of, operation_of, relu_bound
 from .batch_axis import batch_axes
 from .errors import module_path
-from .nodes import operands, takes_one_of_several
+from .nodes import gives_several, operands, takes_one_of_several
+from .sizes import is_number, is_size
 from .surgery import attribute, call_module_after, calls, finish
 
 _SPIKES = (Kind.SITE, Kind.ACTIVATION)
@@ -185,11 +186,7 @@ class _Plan:
         if node.op == "get_attr":
             value = attribute(self.gm, node.target)
             return isinstance(value, torch.Tensor) and value.numel() == 1
-        return (
-            "shape" not in node.meta
-            and self.rows.get(node) is not None
-            and (self.rows[node].kind is Kind.SIZE)
-        )
+        return is_number(node)
 
     # -- the places --------------------------------------------------------------------------
 
@@ -204,14 +201,15 @@ class _Plan:
             nodes = list(way)
             place = nodes[0]
             for node in nodes[1:]:
-                if any(user not in self.route for user in node.users):
+                if any(user not in self.route and not is_size(user) for user in node.users):
                     place = node
-            if self.axes.get(place) != 0:
-                later = nodes[nodes.index(place) :]
-                place = next((n for n in later if self.axes.get(n) == 0), None)
-            if place is not None:
-                found.add(place)
+            later = nodes[nodes.index(place) :]
+            found.update([node for node in later if self._holds_state(node)][:1])
         return found
+
+    def _holds_state(self, node: fx.Node) -> bool:
+        """Whether neurons can stand after a node: it gives one tensor, the batch first."""
+        return self.axes.get(node) == 0 and not gives_several(self.gm, node)
 
     def follows(self, place: fx.Node) -> str | None:
         """The site of which a max-pool picks values, or None."""

@@ -223,6 +223,8 @@ def _row(
 
 def _operation(gm: fx.GraphModule, node: fx.Node) -> str | None:
     """What a node does, in a word; None if it only moves or repeats values."""
+    if node.op in ("placeholder", "output"):
+        return None
     module, row = module_of(gm, node), operation_of(gm, node)
     if isinstance(module, SpikingNeuron):
         return f"neuron {module.kind}"

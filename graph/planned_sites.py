@@ -176,9 +176,9 @@ class _Plan:
         if moves and row.keeps_spikes:
             plain = set(given) <= set(values) and all(n in self.varies for n in values)
             return given if plain and not _adds_a_number(node, row) else None
-        if row.kind is Kind.PRODUCT and len(given) == 1 and given[0] in values:
-            factors = [n for n in node.all_input_nodes if n is not given[0]]
-            one = all(self._is_one_number(n) for n in factors)
+        factors = operands(node, row.values, unique=False)
+        if row.kind is Kind.PRODUCT and len(given) == 1 and factors.count(given[0]) == 1:
+            one = all(self._is_one_number(n) for n in node.all_input_nodes if n is not given[0])
             return given if one and row.sign is Sign.KEPT and not row.synapses else None
         return None
 

@@ -2,6 +2,7 @@
 
 from .clock import Clock, Timed
 from .coding import CODINGS, CUMULATIVE, RATE, READOUTS, Coding, Window
+from .increments import IncrementalProduct
 from .mask import SeededMask, SpikeMask
 from .qcfs import MOST_LEVELS, QCFS, ClippedReLU, PlannedSite, broadcast_threshold, quantise
 from .spiking import IF, NEURONS, STBIF, Multi, SpikingNeuron
@@ -22,6 +23,7 @@ __all__ = [
     "ClippedReLU",
     "Clock",
     "Coding",
+    "IncrementalProduct",
     "Multi",
     "Offset",
     "PlannedSite",

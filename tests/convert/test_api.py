@@ -144,12 +144,15 @@ def test_clipped_networks_are_not_converted():
 # -- pretrained networks with plain ReLU -------------------------------------------------------
 
 
-def test_calibration_is_insertion_with_observed_thresholds(images):
+@pytest.mark.parametrize("sites", ["relu", "all"])
+def test_calibration_is_insertion_with_observed_thresholds(images, sites):
     source = Net().eval()
-    snn = convert_model(source, neuron="multi", calibration=[images])
-    assert snn.info["levels"] == 16
-    thresholds = activation_thresholds(source, [images])
-    expected = convert_model(insert_qcfs(source, 16, thresholds=thresholds), neuron="multi")
+    chosen = {} if sites == "all" else {"sites": sites}
+    snn = convert_model(source, neuron="multi", calibration=[images], **chosen)
+    assert snn.info["levels"] == 16 and snn.info["sites"] == sites
+    thresholds = activation_thresholds(source, [images], sites=sites)
+    quantised = insert_qcfs(source, 16, thresholds=thresholds, sites=sites)
+    expected = convert_model(quantised, neuron="multi")
     assert torch.equal(snn(images, timesteps=9, chunk=3), expected(images, timesteps=9, chunk=3))
     fine = convert_model(source, neuron="multi", calibration=[images], levels=4096)
     error = (fine(images, timesteps=40)[-1] - source(images)).norm() / source(images).norm()
@@ -178,7 +181,7 @@ def test_one_threshold_a_channel_or_a_site(images):
         flag: [
             site.threshold.numel()
             for site in convert_model(
-                Net(), calibration=[images], per_channel=flag, neuron="multi"
+                Net(), calibration=[images], per_channel=flag, neuron="multi", sites="relu"
             ).sites.values()
         ]
         for flag in (True, False)
@@ -195,7 +198,7 @@ def test_a_timm_network_in_one_line(images):
     """The fused norm-activation layers give one site each, under their own paths."""
     model = timm.create_model("mobilenetv2_035", num_classes=5)
     x = torch.randn(2, 3, 32, 32)
-    snn = convert_model(model, calibration=[x], neuron="multi")
+    snn = convert_model(model, calibration=[x], neuron="multi", sites="relu")
     relus = sum(isinstance(m, nn.ReLU6) for m in model.modules())
     assert len(snn.sites) == relus and "bn1.act" in snn.sites
     assert snn(x, timesteps=4).shape == (4, 2, 5)

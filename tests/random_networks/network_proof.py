@@ -31,12 +31,16 @@ class Failure(AssertionError):
 
 
 @torch.no_grad()
-def prove(model: torch.nn.Module, seed: int) -> str:
+def prove(model: torch.nn.Module, seed: int, sites: str = "relu") -> str:
     """Convert a network of float64; "exact", "refused: why", "no number" or "a tie decides".
 
     `multi` and `stbif` must be the QCFS network when all neurons have reached their level, for the
     same images in a batch and alone, and after a trip to the disk; `if` is proven by `convert_model`
     itself, step by step, as all are.
+
+    Args:
+        sites: "all": sites in front of every layer with weights and every product; then `if`, which
+            sends nothing negative, is left out.
 
     Raises:
         Failure: wrong numbers, or an error that is no refusal.
@@ -45,11 +49,13 @@ def prove(model: torch.nn.Module, seed: int) -> str:
     images = torch.randn(3, *generator.SIZE, dtype=torch.double)
     levels, threshold = dice.choice((1, 2, 3, 4, 8)), dice.choice((0.5, 1.0, 2.0))
     mask = dice.choice((0.0, 0.0, 0.0, 0.4))
-    leaves = {"leaf_modules": generator.LEAVES, "mask": mask}
+    how = {"leaf_modules": generator.LEAVES, "mask": mask, "sites": sites}
+    signed = [name for name, neuron in NEURONS.items() if neuron.stands_for_signed]
     try:
-        qcfs = insert_qcfs(model, levels, threshold, example_inputs=images, **leaves).eval()
+        qcfs = insert_qcfs(model, levels, threshold, example_inputs=images, **how).eval()
         prepared = prepare(qcfs, example_inputs=images)
-        networks = [convert_model(prepared, neuron=neuron, seed=seed) for neuron in NEURONS]
+        neurons = signed if sites == "all" else NEURONS
+        networks = [convert_model(prepared, neuron=neuron, seed=seed) for neuron in neurons]
     except UnconvertibleError as error:
         if "fault of the conversion" not in str(error):
             return f"refused: {error.offences[0].operation}, {error.offences[0].remedy}"
@@ -73,7 +79,8 @@ def prove(model: torch.nn.Module, seed: int) -> str:
 
 def distance(snn, images: torch.Tensor, levels: int, expected: torch.Tensor) -> float:
     """From a network when every neuron has had time to reach its level; images alone, too."""
-    steps = levels * (len(snn.sites) + 1) + 2
+    ways = 2 if any(site.neuron.signed for site in snn.sites.values()) else 1
+    steps = ways * levels * (len(snn.sites) + 1) + 2
     together = snn(images, timesteps=steps)[-1]
     alone = snn(images[1:], timesteps=steps, first_index=1, chunk=3)[-1]
     return max(difference(together, expected), difference(alone, expected[1:]))
@@ -110,30 +117,31 @@ def tie_decides(qcfs: fx.GraphModule, images: torch.Tensor) -> bool:
     return any(difference(output, qcfs(images)) > EXACT for output in outputs)
 
 
-def attempt(seed: int) -> str:
+def attempt(seed: int, sites: str = "relu") -> str:
     """The outcome of one seed; failures are told with the network."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = generator.draw(seed)
         try:
             torch.manual_seed(seed)
-            return prove(program.build(), seed)
+            return prove(program.build(), seed, sites)
         except Exception as error:  # any error that is no refusal is a failure of this seed
             reason = f"{type(error).__name__}: {error}"
-            raise Failure(f"seed {seed}: {reason}\n{program}") from error
+            raise Failure(f"seed {seed}, sites {sites!r}: {reason}\n{program}") from error
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--sites", choices=("relu", "all"), default="relu")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     outcomes = collections.defaultdict(list)
     began = time.perf_counter()
     for seed in range(arguments.first, arguments.first + arguments.count):
         try:
-            outcomes[attempt(seed)].append(seed)
+            outcomes[attempt(seed, arguments.sites)].append(seed)
         except Failure as failure:
             outcomes["FAILED"].append(seed)
             print(failure, flush=True)

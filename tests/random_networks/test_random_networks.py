@@ -10,6 +10,7 @@ import pytest
 from spikeswap.ops import TABLE, Kind
 
 SEEDS, BLOCK = 300, 10
+ALL_SEEDS = 40
 WITHOUT = {  # of no use in a network of its own
     *"half meshgrid vstack channel_affine getattr number size assertion constant_pad".split(),
     *"set_part zeros ones full empty arange linspace eye tensor new_tensor new_full".split(),
@@ -22,6 +23,12 @@ outcomes = collections.Counter()
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_a_random_network_converts_to_what_it_tends_to(first):
     outcomes.update(network_proof.attempt(seed) for seed in range(first, first + BLOCK))
+
+
+@pytest.mark.parametrize("first", range(1000, 1000 + ALL_SEEDS, BLOCK))
+def test_with_sites_everywhere_too(first):
+    for seed in range(first, first + BLOCK):
+        network_proof.attempt(seed, sites="all")
 
 
 def test_most_random_networks_convert():

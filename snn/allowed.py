@@ -21,9 +21,9 @@ _FUNCTION_HOMES = (
     "torchvision.ops",
     "spikeswap.graph.parts",
 )
-# Where the classes lie that the table of operations converts, and timm's norms. (The refused ones make
+# Where the classes lie that the table of operations converts, and those of timm. (The refused ones make
 # as many layers as they are told to.)
-_CLASS_HOMES = {"timm.layers.norm"} | {
+_CLASS_HOMES = {"timm.layers.norm", "timm.layers.activations"} | {
     kind.__module__
     for row, kinds in MODULES
     for kind in kinds

@@ -49,7 +49,8 @@ def reached(product, left, right) -> tuple[torch.Tensor, torch.Tensor]:
     a, b = torch.ones_like(left).requires_grad_(), torch.ones_like(right).requires_grad_()
     jacobians = torch.autograd.functional.jacobian(product, (a, b))
     return tuple(
-        (j != 0).flatten(0, j.dim() - 1 - x.dim()).sum(0) for j, x in zip(jacobians, (a, b))
+        (j != 0).flatten(0, j.dim() - 1 - x.dim()).sum(0)
+        for j, x in zip(jacobians, (a, b), strict=True)
     )
 
 

@@ -60,8 +60,9 @@ def _follow(gm: fx.GraphModule, node: fx.Node, axes: dict) -> int | None:
     kwargs = node.kwargs if module is None else module_arguments(module)
     operands = [(axes.get(n), _rank(n)) for n in _tensors(node)]
     first = next(n for n in _tensors(node) if axes.get(n) is not None)
-    before = first.meta.get("shape", (0,) * 9)[: axes[first]]
-    call = Call(node.args, kwargs, operands, after_ones=all(size == 1 for size in before))
+    shape = first.meta.get("shape")
+    before = None if shape is None and axes[first] else tuple(shape or ())[: axes[first]]
+    call = Call(node.args, kwargs, operands, before)
     result = row.batch(call)
     if row.kind in _STATEFUL and call.axis != 0:
         raise Mixes(f"finds the batch on axis {call.axis}", BATCH_FIRST)

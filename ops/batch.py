@@ -26,13 +26,18 @@ class Call:
     Attributes:
         args, kwargs: of the call; tensors stand for themselves or for nodes of a graph.
         operands: (batch axis or None, number of axes or None) of every tensor, in their order.
-        after_ones: all axes before that of the batch are known to have one entry.
+        before: sizes of the axes before that of the batch; None if they are not known.
     """
 
     args: tuple
     kwargs: dict
     operands: list[tuple[int | None, int | None]]
-    after_ones: bool = False
+    before: tuple[int, ...] | None = None
+
+    @property
+    def after_ones(self) -> bool:
+        """Whether all axes before that of the batch are known to have one entry."""
+        return self.before is not None and all(size == 1 for size in self.before)
 
     @property
     def batched(self) -> list[tuple[int, int | None]]:
@@ -288,12 +293,15 @@ def flattened(call: Call) -> int:
 
 
 def reshaped(call: Call) -> int:
-    """reshape, view: the batch must come first, so that it stays the first axis but for ones."""
+    """reshape, view: the batch keeps its axis if those before it keep their sizes, ones apart."""
+    sizes = () if call.others else _rest(call, 1, "shape", "size")
+    kept = call.before is not None and tuple(sizes[: call.axis]) == call.before
     if call.axis != 0 and not call.after_ones:
+        if kept and len(sizes) > call.axis:
+            return call.axis
         raise Mixes(f"reshapes a tensor with the batch on axis {call.axis}", BATCH_FIRST)
     if call.others:  # of the shape of another tensor
         return call.others[0][0]
-    sizes = _rest(call, 1, "shape", "size")
     return next((i for i, size in enumerate(sizes) if not (_is_number(size) and size == 1)), 0)
 
 

@@ -375,6 +375,7 @@ NONLINEARITIES = [
     *_pointwise("sign=sgn isnan", BINARY, "comparison"),
     *_pointwise("heaviside", UNSURE, "comparison"),
     *_pointwise("isinf isfinite", BINARY, None),
+    *_rows(NONLINEAR, "one_hot", spikes=BINARY, sign=POSITIVE, batch=batch.kept),
     *_pointwise("logical_and logical_or logical_xor logical_not", BINARY, "comparison"),
     *_pointwise("bitwise_and=and_", BINARY, "comparison", augmented=("iand", operator.and_)),
     *_pointwise("bitwise_or=or_", BINARY, "comparison", augmented=("ior", operator.or_)),
@@ -463,7 +464,7 @@ DISPATCHED = [
         REFUSED,
         "aten::bookkeeping@_has_compatible_shallow_copy_type,_local_scalar_dense,_pin_memory,"
         "_nested_tensor_from_mask,cos_,embedding,empty_strided,new_empty_strided,equal,fft_fftfreq,"
-        "is_pinned,is_same_size,item,lift_fresh_copy,narrow_copy,nonzero,one_hot,record_stream,"
+        "is_pinned,is_same_size,item,lift_fresh_copy,narrow_copy,nonzero,record_stream,"
         "resize,set,set_,sym_size",
         remedy=UNKNOWN_REMEDY,
     ),

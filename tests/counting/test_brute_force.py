@@ -10,6 +10,7 @@ from torch import nn
 from spikeswap.convert import convert_model, insert_qcfs
 from spikeswap.counting import NodeCounter, OperationCounter, settle
 from spikeswap.models import create_model
+from spikeswap.neurons import Accumulate
 
 
 def loop_over_spikes(layer: nn.Module, x: torch.Tensor) -> int:
@@ -136,16 +137,40 @@ def small_network(name):
     return network, torch.rand(2, 1, size, size)
 
 
+def loop_over_increments(snn, images) -> int:
+    """Accumulations at products of two running values: each spike of either, each output."""
+    sent, total = {}, [0]
+
+    def observe(node, module, args, kwargs, output, clock):
+        if isinstance(module, Accumulate):
+            sent[node] = args[0]
+        factors = [n for n in node.all_input_nodes if n in sent]
+        if len(factors) == 2 and "matmul" in str(node.target):
+            (q, k), (m, n) = (sent[f] for f in factors), output.shape[-2:]
+            total[0] += n * sum(v != 0 for v in q.flatten().tolist())
+            total[0] += m * sum(v != 0 for v in k.flatten().tolist())
+
+    with snn.observe(observe):
+        snn(images, timesteps=3)
+    return total[0]
+
+
 @pytest.mark.parametrize("neuron_kind", ["if", "stbif", "multi"])
-@pytest.mark.parametrize("name", ["resnet20", "swin_nano_bn"])
-def test_converted_networks(name, neuron_kind):
+@pytest.mark.parametrize(
+    "name, products",
+    [("resnet20", "increments"), ("swin_nano_bn", "increments"), ("swin_nano_bn", "dense")],
+)
+def test_converted_networks(name, neuron_kind, products):
     network, images = small_network(name)
     ann = insert_qcfs(network, levels=4, threshold=1.0, mask=0.5).eval()
-    snn = convert_model(ann, neuron=neuron_kind)
+    snn = convert_model(ann, neuron=neuron_kind, products=products)
     layers = [m for m in snn.network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     first, head = layers[0], layers[-1]
     driven = [layer for layer in layers if layer not in (first, head)]
     expected = brute_force(snn, driven, lambda: snn(images, timesteps=3, chunk=2))
+    added = loop_over_increments(snn, images)
+    assert (added > 0) == (name == "swin_nano_bn")
+    expected += added if products == "increments" else 0
     for chunk in (1, 2, 3):
         totals = fast(snn, images, 3, chunk=chunk)
         assert totals.acs == expected / 2, chunk

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spikeswap.convert import insert_qcfs
+from spikeswap.calibrate import activation_thresholds
+from spikeswap.convert import convert_model, insert_qcfs
 from spikeswap.graph import prepare
 from spikeswap.neurons import QCFS
 
@@ -169,3 +170,33 @@ def test_attention_modules_are_written_out():
             names = [str(n.target) for n in gm.graph.nodes if n.op == "call_module"]
             assert {"a.q", "a.k", "a.v", "a.out"} <= set(names)
             torch.testing.assert_close(gm(images), model(images), rtol=1e-5, atol=1e-6)
+
+
+def test_a_reshape_that_keeps_what_stands_before_the_batch_keeps_the_batch():
+    """q, k and v stacked in front, heads folded into the batch, as in Segment Anything."""
+
+    class Folded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.qkv, self.head = (
+                nn.Conv2d(3, 6, 4, 4),
+                nn.Linear(6, 18),
+                nn.Linear(6, 5),
+            )
+
+        def forward(self, x):
+            x = self.embed(x).flatten(2).transpose(1, 2)
+            b, n = x.shape[:2]
+            qkv = self.qkv(x).reshape(b, n, 3, 2, -1).permute(2, 0, 3, 1, 4)
+            q, k, v = qkv.reshape(3, b * 2, n, -1).unbind(0)
+            x = ((q @ k.transpose(-2, -1)).softmax(-1) @ v).view(b, 2, n, -1).transpose(1, 2)
+            return self.head(x.reshape(b, n, -1).mean(1))
+
+    model, images = Folded().double().eval(), torch.randn(3, 3, 8, 8, dtype=torch.double)
+    snn = convert_model(model, neuron="multi", calibration=[images], levels=8)
+    quantised = insert_qcfs(
+        model, 8, thresholds=activation_thresholds(model, [images], sites="all"), sites="all",
+        example_inputs=images,
+    )  # fmt: skip
+    expected = quantised.eval()(images)
+    torch.testing.assert_close(snn(images, timesteps=30)[-1], expected, rtol=0, atol=1e-12)

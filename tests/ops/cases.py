@@ -190,6 +190,7 @@ CASES = {
     "topk": [call("X", 2), call("X", 2, 1), call("X", 2, 0)],
     "sort": [call("X"), call("X", 1)],
     "argsort": [call("X"), call("X", 1)],
+    "one_hot": [call("N", 9)],
     **pointwise(
         *"sigmoid hardsigmoid exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos erf "
         "atan square logit abs round floor ceil trunc isnan isinf isfinite logical_not sign "

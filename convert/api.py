@@ -2,7 +2,7 @@
 
 from torch import fx, nn
 
-from ..calibrate import Batches, activation_thresholds
+from ..calibrate import Batches
 from ..graph import Prepared, prepare
 from ..graph.copying import copy_model
 from ..graph.image_size import guard_image_size
@@ -15,6 +15,7 @@ from ..support.autocast import without_autocast
 from ..support.choices import CALIBRATIONS, SITES
 from ..support.whole_numbers import whole_number
 from .calibration import Calibration
+from .own_network import LEVELS, quantise_own
 from .passes.masks import (
     check_mask_sites,
     default_mask_sites,
@@ -131,6 +132,8 @@ def convert_model(
     check: bool = True,
     sites: str = "auto",
     products: str = "increments",
+    method: str = "auto",
+    percentile: float = 99.9,
 ) -> SpikingNetwork:
     """Convert a QCFS network, or any pretrained network and images, to a spiking network.
 
@@ -151,7 +154,8 @@ def convert_model(
             too, at the sites that read a residual stream, "bias-everywhere" at all sites (a table
             some 5 times as large).
         calibration_steps: T that the step-wise bias is fitted for.
-        levels: L for a network without QCFS sites (default 16).
+        levels: L for a network without QCFS sites; None: the fewest of 16 to 256 that are good
+            enough by the logits on held-back images (for neuron "if", whose spikes have no levels, 16).
         per_channel: one threshold per channel (else one per site).
         check: prove on three steps of the example, or of noise, that the spiking network tends to
             the network that it was made of.
@@ -160,6 +164,9 @@ def convert_model(
         products: how products of two values (attention, gates) are counted: "increments", an
             accumulation for each spike and output that it reaches, or "dense", all multiplications
             in every step. The outputs are the same.
+        method: how thresholds are taken from the calibration images, see `activation_thresholds`;
+            "auto": the rule with the least error of the logits on images that are held back.
+        percentile: for that method.
 
     Raises:
         UnconvertibleError: lists every operation that cannot be converted.
@@ -178,10 +185,13 @@ def convert_model(
     gm = prepared.copy()
     if not signed:
         _check_signs(gm, neuron)
+    fidelity = None
     if prepared.levels:
         _check_quantised(levels, calibration, neuron)
     else:
-        _quantise(gm, prepared, levels, calibration, per_channel)
+        fidelity = _quantise(
+            gm, prepared, calibration, method, levels, per_channel, percentile, signed
+        )
     trained = trained_ratio(gm)
     ratio = trained if ratio is None else ratio
     _set_masks(gm, ratio, mask_sites, mask_scaling)
@@ -213,6 +223,8 @@ def convert_model(
         timesteps=None,
         sites=prepared.sites,
         products=products,
+        fidelity=fidelity,
+        fidelity_text=fidelity and fidelity.words,
     )
     network = SpikingNetwork(gm, info).eval()
     if before is not None:
@@ -255,14 +267,14 @@ def _check_quantised(levels, calibration, neuron: str) -> None:
         )
 
 
-def _quantise(gm, prepared: Prepared, levels, calibration, per_channel: bool) -> None:
+def _quantise(gm, prepared, calibration, method, levels, per_channel, percentile, signed):
     if calibration is None:
         raise ValueError(
             "the network has no QCFS sites, so no thresholds; give calibration=loader "
             "with images, or train it with insert_qcfs first"
         )
-    found = activation_thresholds(prepared, calibration, per_channel=per_channel)
-    open_sites_to_qcfs(gm, 16 if levels is None else levels, 1.0, found)
+    counts = LEVELS if signed else (16,)
+    return quantise_own(gm, prepared, calibration, method, levels, per_channel, percentile, counts)
 
 
 def _check_signs(gm: fx.GraphModule, neuron: str) -> None:

@@ -89,7 +89,10 @@ class Report:
     def convergence(self) -> str:
         """In words: what the readout tends to."""
         if not NEURONS[self.info["neuron"]].coding.clips:
-            return "reaches the QCFS network exactly, with the same frozen masks, after some steps"
+            return (
+                "reaches its quantised (QCFS) network exactly, with the same frozen masks, after some "
+                "steps"
+            )
         if self.info["attention"] == "per-step":
             if any(r.operation in ("softmax", "matmul", "layer norm") for r in self.rows):
                 return (
@@ -126,6 +129,7 @@ class Report:
             + (", ".join(f"{n} x {k}" for k, n in sorted(kinds.items())) or "nothing"),
             f"readout {self.convergence}",
             *([info["calibration_text"]] if info.get("calibration_text") else []),
+            *([info["fidelity_text"]] if info.get("fidelity_text") else []),
         ]
         return "\n".join(lines)
 

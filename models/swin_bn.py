@@ -51,10 +51,12 @@ class WindowAttention(nn.Module):
     """Softmax attention inside windows, [B * windows, N, C] -> the same shape.
 
     Activations after q, k, v, the scaled scores, the weighted values and the projection; the
-    relative position bias and the shift mask are added to the activated scores.
+    relative position bias and the shift mask are added to the activated scores. With `probs_act`
+    there is one after the softmax, too: it changes nothing until it is a QCFS, and then the product
+    with v reads spikes on both sides.
     """
 
-    def __init__(self, dim: int, num_heads: int, windows: Windows):
+    def __init__(self, dim: int, num_heads: int, windows: Windows, probs_act: bool = False):
         super().__init__()
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
@@ -69,6 +71,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_position_index", relative_position_index(windows.side))
         self.register_buffer("shift_mask", shift_mask(windows, forbidden=-1e4))
         self.softmax = nn.Softmax(dim=-1)
+        self.probs_act = nn.Hardtanh(0.0, 1.0) if probs_act else nn.Identity()
         self.out_act = nn.ReLU()
         self.proj = nn.Linear(dim, dim)
         self.proj_act = nn.ReLU()
@@ -92,7 +95,7 @@ class WindowAttention(nn.Module):
             scores = scores.flatten(0, 1)
         else:
             scores = scores + bias
-        out = self.out_act(self.softmax(scores) @ v)
+        out = self.out_act(self.probs_act(self.softmax(scores)) @ v)
         return self.proj_act(self.proj(out.transpose(1, 2).reshape(-1, self.tokens, channels)))
 
 
@@ -123,12 +126,13 @@ class SwinBlock(nn.Module):
         mlp_ratio: float,
         drop_path: float,
         norm: type[nn.Module],
+        probs_act: bool,
     ):
         super().__init__()
         self.windows = windows
         self.norm1 = norm(dim)
         self.act1 = nn.ReLU()
-        self.attn = WindowAttention(dim, num_heads, windows)
+        self.attn = WindowAttention(dim, num_heads, windows, probs_act)
         self.norm2 = norm(dim)
         self.act2 = nn.ReLU()
         self.mlp = Mlp(dim, int(dim * mlp_ratio), norm)
@@ -176,6 +180,7 @@ class SwinBN(nn.Module):
         window_size: tokens on a side of a window (default: the largest one up to 7 that fits).
         norm: "bn", or "ln" for comparison (a layer norm stays analog after conversion).
         drop_path: largest stochastic depth rate; it grows linearly over the blocks.
+        probs_act: an activation after the softmax (our recipes have it; networks of before have not).
     """
 
     def __init__(
@@ -191,6 +196,7 @@ class SwinBN(nn.Module):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
         norm: str = "bn",
+        probs_act: bool = False,
     ):
         super().__init__()
         if norm not in NORMS:
@@ -218,6 +224,7 @@ class SwinBN(nn.Module):
                     mlp_ratio,
                     rates.pop(0),
                     norm_layer,
+                    probs_act,
                 )
                 for j in range(depth)
             ]

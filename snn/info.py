@@ -92,6 +92,63 @@ class Fitted(_Columns):
 
 
 @dataclasses.dataclass(eq=False)
+class Fidelity(_Columns):
+    """How near the quantised network is to the user's own, and what was chosen for that.
+
+    Attributes:
+        method, levels: of the thresholds, L.
+        images: how many the thresholds come from.
+        compared: images that the two networks were compared on.
+        held_back: the thresholds have not seen those.
+        logit_error: norm of the difference of the logits over the norm of the own ones.
+        agreement: per cent of `compared` with the same top class; None where there are no classes.
+        tried: rows of method, levels, logit_error, agreement; empty where nothing was open.
+        site_errors: rows of name and error (as `logit_error`, at a site).
+        silent, channels: thresholds that are 0, and all.
+    """
+
+    method: str
+    levels: int
+    images: int
+    compared: int
+    held_back: bool
+    logit_error: float
+    agreement: float | None
+    tried: list[dict[str, float | str | None]]
+    site_errors: list[dict[str, float | str]]
+    silent: int
+    channels: int
+
+    @property
+    def words(self) -> str:
+        """One or more sentences."""
+        where = f"{self.compared} {'held-back' if self.held_back else 'calibration'} images"
+        text = (
+            f"thresholds by {self.method!r} of {self.images} images, L = {self.levels}: the quantised "
+            f"network's logits are {100 * self.logit_error:.2g} % off your own network's on {where}"
+        )
+        if self.agreement is not None:
+            text += f", their top class is the same on {self.agreement:.4g} %"
+        if self.tried:
+            text += f" (tried: {'; '.join(self._tried())})"
+        if self.silent:
+            plural = "image" if self.images == 1 else "images"
+            text += (
+                f". {self.silent} of {self.channels} channels never fired on {self.images} {plural}, "
+                "and are silent now: give more"
+            )
+        return text
+
+    def _tried(self) -> list[str]:
+        """Each L with the error of each method."""
+        found: dict[float, list[str]] = {}
+        for row in self.tried:
+            shown = f"{row['method']} {100 * row['logit_error']:.2g} %"
+            found.setdefault(row["levels"], []).append(shown)
+        return [f"L = {levels}: {', '.join(shown)}" for levels, shown in found.items()]
+
+
+@dataclasses.dataclass(eq=False)
 class ConversionInfo(_Columns):
     """How a spiking network was made.
 
@@ -107,6 +164,8 @@ class ConversionInfo(_Columns):
         layer_errors: rows of `convert.layer_errors`.
         logit_errors, convergence: {T: relative error of the logits}, also in words.
         sites: which sites were inserted, "relu" or "all"; None of older conversions.
+        fidelity, fidelity_text: how near the quantised network is to the one that was given, also in
+            words; None where that was quantised already.
         products: how products of two values count; None of older conversions, "dense" there.
     """
 
@@ -128,10 +187,14 @@ class ConversionInfo(_Columns):
     convergence: str | None = None
     sites: str | None = None
     products: str | None = None
+    fidelity: Fidelity | None = None
+    fidelity_text: str | None = None
 
     def __post_init__(self):
         if isinstance(self.calibration, dict):
             self.calibration = Fitted.from_dict(self.calibration)
+        if isinstance(self.fidelity, dict):
+            self.fidelity = Fidelity.from_dict(self.fidelity)
         super().__post_init__()
         check_choices(self.neuron, self.attention, self.readout, self.mask_scaling, self.products)
         check_ratio(self.mask)

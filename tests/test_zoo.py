@@ -64,7 +64,7 @@ FAST = {
     "torchvision:shufflenet_v2_x0_5",
 }
 REFUSED = {
-    "timm:convnext_atto": "gelu",
+    "timm:convnext_atto": "GELU",
     "timm:mobilenetv3_small_050": "Hardswish",
     "timm:rexnet_100": "SiLU",
     "timm:darknet17": "LeakyReLU",

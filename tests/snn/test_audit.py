@@ -213,15 +213,16 @@ def test_what_is_called_spikes_is_spikes(name):
 
 def test_attention_products_of_running_values_are_multiply_accumulates():
     images = torch.randn(2, 5, 4)
-    for attention, arithmetic in (
-        ("accumulated", "multiply-accumulate"),
-        ("per-step", "accumulate"),
+    for attention, products, arithmetic in (
+        ("accumulated", "dense", "multiply-accumulate"),
+        ("accumulated", "increments", "accumulate"),
+        ("per-step", "increments", "accumulate"),
     ):
-        snn = converted(Attention(), attention=attention)
+        snn = converted(Attention(), attention=attention, products=products)
         for report in (snn.report, snn.audit(images, timesteps=3)):
             (row,) = [r for r in report.rows if r.operation == "matmul"]
             assert row.arithmetic == arithmetic
-        assert (row.count == 3 * 5 * 5 * 6) is (attention == "accumulated")
+        assert (row.count == 3 * 5 * 5 * 6) is (products == "dense")
 
 
 def test_sums_of_spikes_of_one_height_are_multi_level_spikes():
@@ -333,7 +334,7 @@ def test_a_view_of_spikes_in_front_of_a_convolution_is_spikes(body):
 )
 def test_an_einsum_counts_as_the_product_that_it_is(equation, axes):
     model = Attention(lambda q, k: torch.einsum(equation, q, k))
-    snn, images = converted(model), torch.randn(2, 5, 4)
+    snn, images = converted(model, products="dense"), torch.randn(2, 5, 4)
     (row,) = [r for r in snn.audit(images, timesteps=3).rows if r.operation == "einsum"]
     assert row.count == 3 * axes[0] * axes[1] * axes[2]
     meetings = [0]

@@ -202,7 +202,11 @@ def measure(name: str, source: str, options) -> dict:
     try:
         prepared = prepare(model, example_inputs=images, sites="all")
         snn = convert_model(
-            prepared, neuron=options.neuron, calibration=calibration, levels=options.levels
+            prepared,
+            neuron=options.neuron,
+            calibration=calibration,
+            levels=options.levels,
+            method="max",
         )
     except UnconvertibleError as refusal:
         return {**row, "converts": False, "why": " | ".join(str(refusal).splitlines()[:3])}

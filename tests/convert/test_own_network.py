@@ -62,11 +62,11 @@ def test_its_error_is_that_of_the_quantised_network_on_the_held_back_images(mode
 
 def test_few_levels_want_lower_thresholds(model):
     """With one outlier the largest activation wastes the levels."""
-    images = torch.randn(16, 3, 10, 10)
-    images[12, :, 4:7, 4:7] = 60.0
-    found = convert_model(model, neuron="multi", calibration=[images], levels=16).info.fidelity
+    images = torch.randn(64, 3, 10, 10)
+    images[40, :, 4:7, 4:7] = 8.0
+    found = convert_model(model, neuron="multi", calibration=[images], levels=4).info.fidelity
     errors = {row["method"]: row["logit_error"] for row in found.tried}
-    assert found.method != "max" and errors[found.method] < 0.7 * errors["max"]
+    assert found.method == "mse" and errors["mse"] < 0.7 * errors["max"]
 
 
 @pytest.mark.parametrize("levels", [2, 4, 16])

@@ -4,12 +4,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..graph import Prepared, prepare
+from ..graph.inputs import input_names
 from ..graph.layout import channel_axis
 from ..graph.surgery import calls
 from ..neurons import ClippedReLU
 from ..ops import relu_bound
 from ..support.autocast import without_autocast
 from ..support.choices import METHODS
+from ..support.structure import inputs_of
 from .batches import Batches
 from .clipped_statistics import clip_sites
 from .observers import LargestActivation, PercentileActivation
@@ -46,7 +48,7 @@ def activation_thresholds(
     METHODS.check(method)
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile {percentile!r} must lie above 0 and at most at 100")
-    batches = Batches(loader)
+    batches = Batches(loader, input_names(model))
     example = batches.first if example_inputs is None else example_inputs
     gm = prepare(model, leaf_modules, example).copy()
     observers = {}
@@ -57,7 +59,7 @@ def activation_thresholds(
     weight = next(gm.parameters())
     with torch.no_grad():
         for images in batches:
-            gm(images.to(weight.device, weight.dtype))
+            gm(*(x.to(weight.device, weight.dtype) for x in inputs_of(images)))
     for name, observer in observers.items():
         if observer.largest is None or not bool(observer.largest.isfinite().all()):
             raise ValueError(

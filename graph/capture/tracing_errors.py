@@ -53,12 +53,13 @@ class ExampleFails(CannotFollow):
         misfit: because of their size.
     """
 
-    def __init__(self, shape, error: Exception):
+    def __init__(self, inputs, error: Exception):
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
         self.misfit = isinstance(error, AssertionError) or is_about_shapes(error)
         if self.misfit:
             super().__init__(
-                f"images of shape {tuple(shape)} do not fit ({reason})",
+                f"images of shape {shapes} do not fit ({reason})",
                 "give a batch of images [B, C, H, W] of the size that the network is made for (as "
                 "example_inputs=, or in the loader)",
             )

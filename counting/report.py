@@ -187,6 +187,8 @@ def _row(
     gm: fx.GraphModule, node: fx.Node, name: str, found: dict[fx.Node, Flow]
 ) -> ReportRow | None:
     """The row of a node; None if it does no arithmetic on data."""
+    if node.op == "placeholder":
+        return None
     uses: list[fx.Node] = []
     fx.node.map_arg((node.args, node.kwargs), uses.append)
     data = [found[n] for n in uses if found[n].kind is not Kind.WEIGHT]

@@ -16,7 +16,7 @@ from ..support.structure import inputs_of
 from ..support.whole_numbers import whole_number
 from .executor import Executor
 from .info import ConversionInfo
-from .readout import Readouts
+from .readout import Outputs, Readouts
 from .recorder import Recording
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class SpikingNetwork(nn.Module):
 
     Attributes:
         inputs: names of the inputs.
+        outputs: what is known of its outputs (`readout.Outputs`).
         network: the graph, with its modules under the paths that they had in the original model.
         coding: how its neurons code values (`neurons.Coding`).
         sites: {name: `Site`}, in the order of the data flow.
@@ -75,6 +76,7 @@ class SpikingNetwork(nn.Module):
         self.clock = Clock()
         self.executor = Executor(network)
         self.inputs = tuple(node.target for node in self.executor.inputs)
+        self.outputs = Outputs.of(network)
         self.sites: dict[str, Site] = {}
         self.masks: dict[str, SeededMask] = {}
         for node in network.graph.nodes:
@@ -119,7 +121,8 @@ class SpikingNetwork(nn.Module):
         steps = self._steps(timesteps)
         inputs = self._checked_inputs(inputs)
         chunk = None if chunk is None else whole_number("chunk", chunk)
-        collected = Readouts(self.network, self.coding, readout or self.info.readout)
+        readout = readout or self.info.readout
+        collected = Readouts(self.outputs, self.network, self.coding, readout)
         with self._one_at_a_time:
             self._run(inputs, steps, chunk, int(first_index), collected)
         return collected.result()
@@ -293,8 +296,6 @@ class SpikingNetwork(nn.Module):
 
     def _checked_inputs(self, inputs: tuple) -> tuple[Tensor, ...]:
         """The inputs, each a batch of as many images that fits the network, or ValueError."""
-        if len(inputs) == 1 and isinstance(inputs[0], (tuple, list)):
-            inputs = tuple(inputs[0])
         if len(inputs) != len(self.inputs):
             names = ", ".join(self.inputs)
             raise ValueError(

@@ -1,13 +1,16 @@
 """From the network's outputs in each step to its estimate of every output after each step."""
 
+import dataclasses
+
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from ..graph.domains import Domain
-from ..graph.outputs import in_structure, output_nodes
+from ..graph.outputs import output_nodes, output_structure
 from ..neurons import Accumulate, Coding, SpikingNeuron
 from ..neurons.clock import for_sums
 from ..ops import module_of
+from ..support.structure import Structure
 
 
 class Readout:
@@ -42,6 +45,31 @@ class Readout:
         return steps if self.read else self.coding.read(steps, self.readout)
 
 
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What is known of the outputs of a spiking network from its graph.
+
+    Attributes:
+        structure: in which they are given.
+        running: for each, whether it is a running value already.
+        last: for each, the names of the modules that make running values for it alone; empty if
+            there are none, or if neurons read one of them, too.
+    """
+
+    structure: Structure
+    running: tuple[bool, ...]
+    last: tuple[frozenset[str], ...]
+
+    @classmethod
+    def of(cls, gm: fx.GraphModule) -> "Outputs":
+        nodes, found = output_nodes(gm), _last_accumulations(gm)
+        return cls(
+            output_structure(gm),
+            tuple(node.meta["domain"] is Domain.RUNNING for node in nodes),
+            tuple(frozenset(n.target for n in found.get(node, ())) for node in nodes),
+        )
+
+
 class Readouts:
     """The readouts of all outputs of a network, in its structure.
 
@@ -51,19 +79,20 @@ class Readouts:
     mean of all steps, and the readout of an output f(m(t)) is the mean of t f(m(t)) - (t-1) f(m(t-1)).
 
     Args:
-        gm: the graph of a spiking network.
+        outputs: of the network.
+        network: its graph, which holds the modules.
         readout: name of a readout of the coding.
     """
 
-    def __init__(self, gm: fx.GraphModule, coding: Coding, readout: str):
-        self.gm, self.name = gm, coding.check_readout(readout)
-        nodes = output_nodes(gm)
-        found = last_accumulations(gm) if coding.clips and readout != "mean" else {}
-        self.windowed = {module_of(gm, node) for nodes_ in found.values() for node in nodes_}
-        self.all = [
-            Readout(coding, node.meta["domain"] is Domain.RUNNING, readout, bool(found.get(node)))
-            for node in nodes
-        ]
+    def __init__(self, outputs: Outputs, network: nn.Module, coding: Coding, readout: str):
+        self.structure, self.name = outputs.structure, coding.check_readout(readout)
+        kinds = zip(outputs.running, outputs.last, strict=True)
+        if not coding.clips or readout == "mean":  # every running value is a readout
+            kinds = [(running, ()) for running in outputs.running]
+        self.windowed, self.all = [], []
+        for running, last in kinds:
+            self.windowed += [network.get_submodule(path) for path in last]
+            self.all.append(Readout(coding, running, readout, bool(last)))
 
     def begin(self) -> None:
         for module in self.windowed:
@@ -79,11 +108,10 @@ class Readouts:
 
     def result(self):
         """[T, B, classes], or a structure of such tensors."""
-        results = [readout.result() for readout in self.all]
-        return in_structure(self.gm, results if "output" in self.gm.meta else results[0])
+        return self.structure.fill(readout.result() for readout in self.all)
 
 
-def last_accumulations(gm: fx.GraphModule) -> dict[fx.Node, set[fx.Node]]:
+def _last_accumulations(gm: fx.GraphModule) -> dict[fx.Node, set[fx.Node]]:
     """{output: the nodes that make running values for it}, of the outputs that share none with neurons."""
     to_neurons: set[fx.Node] = set()  # nodes from which a neuron is reached
     for node in reversed(gm.graph.nodes):

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor
@@ -17,13 +18,14 @@ class Structure:
         kind: one of `KINDS`; "fields": a named tuple or a dataclass, such as a `ModelOutput`.
         keys: of a dictionary or of fields.
         parts: what it holds, in order.
-        made_of: the class of a dictionary or of fields.
+        made_of: the class of a dictionary or of fields; None: fields are a named tuple of this name.
     """
 
     kind: str
     keys: tuple = ()
     parts: tuple["Structure", ...] = ()
     made_of: Callable | None = None
+    name: str = ""
 
     def fill(self, tensors: Iterable):
         """The output that holds these tensors, in order."""
@@ -37,7 +39,9 @@ class Structure:
         if self.kind in ("tuple", "list"):
             return values if self.kind == "list" else tuple(values)
         pairs = dict(zip(self.keys, values, strict=True))
-        return self.made_of(pairs) if self.kind == "dict" else self.made_of(**pairs)
+        if self.kind == "dict":
+            return self.made_of(pairs)
+        return (self.made_of or _named_tuple(self.name, self.keys))(**pairs)
 
     def names(self, before: str = "") -> Iterator[str]:
         """What each tensor is called: "logits", "boxes[0]"; a tensor alone has no name."""
@@ -51,7 +55,7 @@ class Structure:
         """Plain values; of the class of fields its name remains."""
         content: dict = {"kind": self.kind}
         if self.kind == "fields":
-            content["name"] = self.made_of.__name__
+            content["name"] = self.made_of.__name__ if self.made_of else self.name
         if self.keys:
             content["keys"] = [k if type(k) in (int, str) else str(k) for k in self.keys]
         if self.parts:
@@ -63,10 +67,13 @@ class Structure:
         """What `as_json` gave; fields become a named tuple of that name, so `out.logits` still works."""
         keys = tuple(content.get("keys", ()))
         made_of = dict if content["kind"] == "dict" else None
-        if content["kind"] == "fields":
-            made_of = collections.namedtuple(content["name"], keys)
         parts = tuple(cls.from_json(part) for part in content.get("parts", ()))
-        return cls(content["kind"], keys, parts, made_of)
+        return cls(content["kind"], keys, parts, made_of, content.get("name", ""))
+
+
+@functools.cache
+def _named_tuple(name: str, keys: tuple[str, ...]) -> type:
+    return collections.namedtuple(name, keys)
 
 
 TENSOR = Structure("tensor")

@@ -28,11 +28,12 @@ class Wrong(nn.Module):
         super().__init__()
         self.a, self.b = Block(nn.ReLU()), Block(nn.GELU())
         self.inner = nn.Sequential(Block(nn.SiLU()), nn.ReLU(), Block(nn.PReLU()))
+        self.head = nn.Linear(3, 2)
 
     def forward(self, x):
         x = self.inner(self.b(self.a(x)))
         x = F.leaky_relu(x, 0.1)
-        return x.mean((2, 3))
+        return self.head(x.mean((2, 3)))
 
 
 def test_every_offence_is_listed_with_path_operation_line_and_remedy():
@@ -76,7 +77,8 @@ def test_every_offence_is_listed_with_path_operation_line_and_remedy():
     ids=lambda m: type(m).__name__,
 )
 def test_no_other_activation_is_taken_for_relu(module):
-    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3), module)
+    last = nn.Conv2d(3, 3, 1)  # behind the last layer it would act on the readout
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3), module, last)
     for call in (insert_qcfs, lambda m: convert_model(m, calibration=[torch.zeros(1, 3, 8, 8)])):
         with pytest.raises(UnconvertibleError, match=f"3: {type(module).__name__}") as caught:
             call(model)
@@ -325,7 +327,7 @@ def test_refusal_comes_before_any_calibration_work():
                 seen.append(1)
                 yield torch.zeros(2, 3, 8, 8)
 
-    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.GELU())
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.GELU(), nn.Conv2d(3, 3, 1))
     with pytest.raises(UnconvertibleError):
         convert_model(model, calibration=Loader())
     assert len(seen) <= 1, "one batch may be read as the example"

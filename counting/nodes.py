@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from ..graph.errors import module_path
 from ..neurons import Accumulate, Present
 from ..ops import Spikes
+from ..support.structure import inputs_of
 from .counter import OperationCounter, tensors_among
 from .flow import flows
 from .modules import Role, role
@@ -71,9 +72,11 @@ class NodeCounter(OperationCounter):
         return ((None, module) for module in inner)
 
     @contextlib.contextmanager
-    def forward(self, images: Tensor, steps: int | None = None) -> Iterator[Tensor]:
-        alias, self._size = self._begin(images, steps), images.shape[1:]
-        set_tag(alias, Tag(Kind.IMAGE, self._run, key=1))
+    def forward(self, images, steps: int | None = None) -> Iterator:
+        alias = self._begin(images, steps)
+        self._size = tuple(x.shape[1:] for x in inputs_of(images))
+        for number, x in enumerate(inputs_of(alias), 1):
+            set_tag(x, Tag(Kind.IMAGE, self._run, key=number))
         self._silent = 1
         with self.network.observe(self._node_done, self._node_begins):
             try:

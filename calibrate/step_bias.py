@@ -32,9 +32,7 @@ class _Fit:
         return row
 
 
-def step_bias(
-    network, images, steps: int, sites: list[str], statistics
-) -> dict[str, Tensor]:
+def step_bias(network, images, steps: int, sites: list[str], statistics) -> dict[str, Tensor]:
     """Fit the bias of these sites in one simulation of `images`, in the order of the data flow.
 
     Args:

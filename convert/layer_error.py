@@ -13,9 +13,7 @@ from .reference import reference_network
 
 @without_autocast
 @torch.no_grad()
-def layer_errors(
-    network, model: nn.Module | Prepared, images, timesteps: int
-) -> list[dict]:
+def layer_errors(network, model: nn.Module | Prepared, images, timesteps: int) -> list[dict]:
     """Compare every site of a QCFS network with the spiking network made of it, after T steps.
 
     Errors are norms relative to the norm of the activation in `reference_network`.

@@ -101,7 +101,9 @@ def _first_that_fits(reference: Reference, wanted: set, trials: Iterable, guesse
             alone = tensors_of(reference(*(x[1:] for x in images), first_index=1))
         except FAILURES:
             continue
-        found = [(values[node], one) for node, one in zip(outputs, alone, strict=True) if node in values]
+        found = [
+            (values[node], one) for node, one in zip(outputs, alone, strict=True) if node in values
+        ]
         if not found or not all(bool(value.isfinite().all()) for value, _ in found):
             continue
         if not guessed or all(_difference(x, y[1:], _size(y)) < 1e-3 for y, x in found):

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .copying import about

@@ -51,7 +51,7 @@ def known_shapes(gm: nn.Module) -> list[tuple[int, ...]]:
 
 def as_batch(inputs):
     """One input as the tensor, several as a tuple."""
-    inputs = inputs_of(inputs)
+    inputs = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
     return inputs[0] if len(inputs) == 1 else inputs
 
 

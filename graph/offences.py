@@ -54,7 +54,9 @@ def offences(gm: fx.GraphModule) -> list[Offence]:
     """What the tracer noted and what the table refuses in a graph in normal form."""
     quantised = bool(calls(gm, QCFS))
     last = _behind_the_last_layer(gm)  # a tanh there acts on the readout, and nothing reads it
-    nodes = (n for n in gm.graph.nodes if n not in last or operation_of(gm, n).kind is not Kind.SMOOTH)
+    nodes = (
+        n for n in gm.graph.nodes if n not in last or operation_of(gm, n).kind is not Kind.SMOOTH
+    )
     found = [offence(gm, node, quantised, gm.meta["leaves"]) for node in nodes]
     return gm.meta.get("offences", []) + [o for o in found if o is not None]
 

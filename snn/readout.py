@@ -112,7 +112,7 @@ class Readouts:
 
 
 def _last_accumulations(gm: fx.GraphModule) -> dict[fx.Node, set[fx.Node]]:
-    """{output: the nodes that make running values for it}, of the outputs that share none with neurons."""
+    """{output: nodes that make running values for it}, of outputs that share none with neurons."""
     to_neurons: set[fx.Node] = set()  # nodes from which a neuron is reached
     for node in reversed(gm.graph.nodes):
         modules = (module_of(gm, user) for user in node.users)

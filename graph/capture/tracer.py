@@ -44,7 +44,9 @@ class ShapeTracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self, leaf_modules=(), example: tuple[torch.Tensor, ...] | None = None, int_spaces=()):
+    def __init__(
+        self, leaf_modules=(), example: tuple[torch.Tensor, ...] | None = None, int_spaces=()
+    ):
         super().__init__(param_shapes_constant=False)
         self.leaf_types = tuple(m for m in leaf_modules if isinstance(m, type))
         self.leaf_names = {m for m in leaf_modules if isinstance(m, str)}

@@ -37,7 +37,8 @@ def step_bias(network, images, steps: int, sites: list[str], statistics) -> dict
 
     Args:
         network: a spiking network of IF neurons, called as `network(images, timesteps=steps)`.
-        images: [B, C, H, W] (or a tuple of inputs), all in one batch; image i has the masks of image number i.
+        images: [B, C, H, W] (or a tuple of inputs), all in one batch; image i has the masks of
+            image number i.
         sites: names of sites of `network.sites`.
         statistics: {site: mean (what it reads in the clipped network) and axes (its channels)} of
             the same images, from `clipped_statistics`.

@@ -61,7 +61,7 @@ class Comparison:
         error = (output.double() - target.double()).square().sum()
         size = target.double().square().sum()
         agree = places = 0
-        if self.classes:
+        if self.classes and target.dim() > 1:
             axis = 1 if target.dim() > 3 else -1
             same = output.argmax(axis) == target.argmax(axis)
             agree, places = int(same.sum()), same.numel()

@@ -10,6 +10,7 @@ from ..support.structure import inputs_of, tensors_of
 from .copying import copy_model
 from .errors import FAILURES, Offence, UnconvertibleError
 from .example_images import LARGEST_SIZE, like_weights, possible_shapes
+from .outputs import output_nodes
 
 _REMEDY = (
     "it may be random in eval mode, change tensors in place through a view, or keep state; make it "
@@ -82,6 +83,10 @@ def _compare(expected: list[torch.Tensor], gm: fx.GraphModule, noise: list[torch
         shapes = " and ".join(str(tuple(x.shape)) for x in noise)
         what = f"the traced graph fails on images of shape {shapes} ({error})"
         raise _offence(what, "give example_inputs=images") from error
+    count = len(output_nodes(gm))
+    if not len(found) == len(expected) == count:
+        what = f"{len(found)} of the {count} values that it returns are tensors"
+        raise _offence(what, "return tensors only")
     for got, wanted in zip(found, expected, strict=True):
         if got.shape != wanted.shape:
             what = f"tracing changed the shape of its output: {tuple(got.shape)}"

@@ -8,11 +8,13 @@ from torch import fx
 
 from ..ops import operation_of
 from ..support.structure import TENSOR, Structure
+from .batch_axis import batch_axes
 from .errors import Offence
 from .nodes import gives_several
 from .sizes import depends_on_image, is_number, only_from_sizes
 from .surgery import finish
 
+_PLACE = "(output)"
 _REMEDY = "return tensors that depend on the image, in tuples, lists, dictionaries or dataclasses"
 
 
@@ -63,9 +65,11 @@ def _restored(graph: fx.Graph, structure: Structure, nodes):
 def output_offences(gm: fx.GraphModule) -> list[Offence]:
     """Outputs that are no tensors of the image."""
     if not output_nodes(gm):
+        if any(offence.module_path == _PLACE for offence in gm.meta.get("offences", ())):
+            return []  # it is said already
         what = "None" if output_structure(gm).kind == "none" else "no tensor"
         return [_offence(None, f"returns {what}", _REMEDY)]
-    found = []
+    found, axes = [], batch_axes(gm)
     for name, node in zip(output_names(gm), output_nodes(gm), strict=True):
         where = f" as {name!r}" if name else ""
         if is_number(node):
@@ -77,14 +81,17 @@ def output_offences(gm: fx.GraphModule) -> list[Offence]:
             what = f"returns several tensors at once{where}"
             remedy = "give example_inputs=images, or return them one by one"
             found.append(_offence(node, what, remedy))
+        elif axes.get(node):
+            what = f"returns a tensor whose batch lies on axis {axes[node]}{where}"
+            found.append(_offence(node, what, "return [B, ...], and permute it outside"))
     return found
 
 
 def no_tensor(name: str, value) -> Offence:
     """What is said of a value in the output that is neither a tensor nor None."""
     where = f" as {name!r}" if name else ""
-    return _offence(None, f"returns a {type(value).__name__}{where}", _REMEDY)
+    return _offence(None, f"returns a value of type {type(value).__name__}{where}", _REMEDY)
 
 
 def _offence(node: fx.Node | None, what: str, remedy: str) -> Offence:
-    return Offence("(output)", what, node.meta.get("source") if node is not None else None, remedy)
+    return Offence(_PLACE, what, node.meta.get("source") if node is not None else None, remedy)

@@ -13,7 +13,9 @@ from ..errors import Offence
 from ..image_size import is_about_shapes
 
 _PACKAGE = __name__.removesuffix("graph.capture.tracing_errors")
-_OURS = tuple(f"{_PACKAGE}{part}." for part in ("graph", "convert", "calibrate", "neurons"))
+_OURS = tuple(
+    f"{_PACKAGE}{part}." for part in ("graph", "convert", "calibrate", "neurons", "support")
+)
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 _STANDARD = f"{Path(os.__file__).parent}{os.sep}"
 

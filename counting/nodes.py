@@ -33,7 +33,8 @@ def labels(gm: fx.GraphModule) -> dict[fx.Node, str]:
         elif name in taken:
             name = f"{name} ({node.name})"
         found[node] = name
-        taken.add(name)
+        if node.op != "placeholder":  # which has no row
+            taken.add(name)
     return found
 
 

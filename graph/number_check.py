@@ -10,6 +10,7 @@ from ..support.structure import inputs_of, tensors_of
 from .copying import copy_model
 from .errors import FAILURES, Offence, UnconvertibleError
 from .example_images import LARGEST_SIZE, like_weights, possible_shapes
+from .inputs import input_names
 from .outputs import output_nodes
 
 _REMEDY = (
@@ -62,8 +63,9 @@ def check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
 
 
 def _numbers(network, noise: list[torch.Tensor]) -> list[torch.Tensor]:
-    """What a network gives; answers and indices as numbers."""
-    given = tensors_of(network(*(x.clone() for x in noise)))
+    """What a network gives; answers and indices as numbers. Nothing reads what is not given."""
+    unread = [None] * (len(input_names(network)) - len(noise))
+    given = tensors_of(network(*(x.clone() for x in noise), *unread))
     return [x if x.is_floating_point() else x.double() for x in given]
 
 

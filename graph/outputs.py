@@ -54,11 +54,12 @@ def _restored(graph: fx.Graph, structure: Structure, nodes):
     if structure.kind in ("tensor", "none"):
         return next(nodes) if structure.kind == "tensor" else None
     values = [_restored(graph, part, nodes) for part in structure.parts]
+    pairs = dict(zip(structure.keys, values, strict=True)) if structure.keys else {}
     if structure.kind == "fields":
-        pairs = dict(zip(structure.keys, values, strict=True))
         return graph.call_function(structure.made_of, (), pairs)
     if structure.kind == "dict":
-        return dict(zip(structure.keys, values, strict=True))
+        plain = structure.made_of is dict
+        return pairs if plain else graph.call_function(structure.made_of, (pairs,))
     return tuple(values) if structure.kind == "tuple" else values
 
 

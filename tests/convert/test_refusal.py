@@ -143,18 +143,36 @@ class Output(nn.Module):
         self.conv, self.wrap = nn.Conv2d(3, 3, 3), wrap
 
     def forward(self, x):
-        return self.wrap(F.relu(self.conv(x)).mean((2, 3)))
+        return self.wrap(F.relu(self.conv(x)).mean((2, 3)), x)
 
 
-def test_two_inputs_are_refused():
-    with pytest.raises(UnconvertibleError, match="left, right"):
-        insert_qcfs(TwoImages())
+def test_two_inputs_without_an_example_are_refused():
+    for given in (None, torch.randn(2, 3, 8, 8), [torch.randn(2, 3, 8, 8)]):
+        with pytest.raises(UnconvertibleError, match=r"example_inputs=\(left, right\)"):
+            insert_qcfs(TwoImages(), example_inputs=given)
 
 
-@pytest.mark.parametrize("wrap", [lambda y: {"logits": y}, lambda y: (y, y), lambda y: [y]])
-def test_an_output_that_is_no_tensor_is_refused(wrap):
-    with pytest.raises(UnconvertibleError, match="returns a"):
+OUTPUTS = {
+    "None": (lambda y, x: None, "returns None"),
+    "nothing": (lambda y, x: (), "returns no tensor"),
+    "a number": (lambda y, x: {"logits": y, "count": 3}, "a value of type int as 'count'"),
+    "a text": (lambda y, x: "cat", "a value of type str"),
+    "an object": (lambda y, x: [y, object()], r"a value of type object as '\[1\]'"),
+    "a size": (lambda y, x: (y, x.shape[0]), r"returns a number as '\[1\]'"),
+    "a shape": (lambda y, x: (y, x.shape), r"returns a number as '\[1\]'"),
+    "a constant": (lambda y, x: torch.ones(2, 3), "does not depend on the image"),
+    "zeros": (lambda y, x: {"z": torch.zeros(x.shape[0], 3)}, "not depend on the image as 'z'"),
+    "another batch axis": (lambda y, x: y.t(), "batch lies on axis 1"),
+    "several at once": (lambda y, x: y.split(1, 1), "several tensors at once.*example_inputs"),
+}
+
+
+@pytest.mark.parametrize("what", OUTPUTS)
+def test_an_output_that_is_no_tensor_of_the_image_is_refused(what):
+    wrap, message = OUTPUTS[what]
+    with pytest.raises(UnconvertibleError, match=message) as caught:
         insert_qcfs(Output(wrap))
+    assert [offence.module_path for offence in caught.value.offences] == ["(output)"]
 
 
 class Decides(nn.Module):

@@ -17,7 +17,7 @@ def input_names(model: Callable) -> list[str]:
     Of a network that was converted or prepared its own inputs.
     """
     known = getattr(model, "inputs", None)
-    if isinstance(known, tuple):  # a `SpikingNetwork`
+    if isinstance(known, tuple) and hasattr(model, "sites"):  # a `SpikingNetwork`
         return list(known)
     model = getattr(model, "graph", model) if not isinstance(model, nn.Module) else model
     scripted = isinstance(model, torch.jit.ScriptModule)

@@ -44,7 +44,7 @@ def shapes_of(inputs) -> list[tuple[int, ...]]:
 
 def known_shapes(gm: nn.Module) -> list[tuple[int, ...]]:
     """Shape of one image of every input that a graph was made with; empty if it does not say."""
-    meta = getattr(gm, "meta", {})
+    meta = getattr(gm, "meta", {}) if isinstance(gm, fx.GraphModule) else {}
     first = meta.get("image_shape")
     return [tuple(shape) for shape in (first, *meta.get("more_shapes", ()))] if first else []
 

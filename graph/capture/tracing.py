@@ -38,8 +38,7 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
     """
     model = unwrap(model)
     leaf_modules = _leaves(model, leaf_modules)
-    if isinstance(model, fx.GraphModule):  # of an earlier trace, whose leaves stay leaves
-        leaf_modules += model.meta.get("leaves", ())
+    leaf_modules += _meta(model).get("leaves", ())  # of an earlier trace, whose leaves stay leaves
     given = _given_example(model, example_inputs)
     guessed = _guessed(model) if given is None else given
     with _ONE_AT_A_TIME:
@@ -63,11 +62,16 @@ def trace(model: nn.Module, leaf_modules=(), example_inputs=None) -> fx.GraphMod
         module.meta["output"] = tracer.output
     if tracer.no_tensors:
         module.meta["offences"] = [no_tensor(*found) for found in tracer.no_tensors]
-    if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
+    if _meta(model).get("fixed_image_size"):
         module.meta["fixed_image_size"] = True
     tracer.forget()
     log.info("traced %s: %d nodes", type(model).__name__, len(graph.nodes))
     return module
+
+
+def _meta(model: nn.Module) -> dict:
+    """What an earlier trace of ours has noted; torchvision's feature extractors are graphs without."""
+    return getattr(model, "meta", {}) if isinstance(model, fx.GraphModule) else {}
 
 
 def _leaves(model: nn.Module, leaf_modules) -> list:
@@ -104,8 +108,8 @@ def _given_example(model: nn.Module, example_inputs) -> tuple[torch.Tensor, ...]
                 "images as a tensor [B, C, H, W]"
             )
     example = inputs_of(example_inputs)
-    if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
-        check_image_size(example[0], model.meta.get("image_shape") or example[0].shape[1:])
+    if _meta(model).get("fixed_image_size"):
+        check_image_size(example[0], _meta(model).get("image_shape") or example[0].shape[1:])
     return tuple(like_weights(model, x[:2].detach()) for x in example)
 
 

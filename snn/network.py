@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..counting import NodeCounter, Report, report_of, settle
-from ..graph.image_size import check_image_size, is_about_shapes
+from ..graph.image_size import is_about_shapes
 from ..graph.inputs import as_batch, known_shapes, shapes_of
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
 from ..support.lock import Lock
 from ..support.structure import inputs_of
 from ..support.whole_numbers import whole_number
+from .checked_inputs import checked_inputs
 from .executor import Executor
 from .info import ConversionInfo
 from .readout import Outputs, Readouts
@@ -119,7 +120,7 @@ class SpikingNetwork(nn.Module):
             neurons acts on the estimate of what it reads (`readout.Readouts`).
         """
         steps = self._steps(timesteps)
-        inputs = self._checked_inputs(inputs)
+        inputs = checked_inputs(self.network, self.inputs, inputs)
         chunk = None if chunk is None else whole_number("chunk", chunk)
         readout = readout or self.info.readout
         collected = Readouts(self.outputs, self.network, self.coding, readout)
@@ -240,7 +241,7 @@ class SpikingNetwork(nn.Module):
         Args: see `forward`.
         """
         steps = self._steps(timesteps)
-        inputs = self._checked_inputs(inputs)
+        inputs = checked_inputs(self.network, self.inputs, inputs)
         counter = NodeCounter(self)
         with self.set_aside(), counter.attached(), counter.forward(as_batch(inputs)) as marked:
             self(*inputs_of(marked), timesteps=steps, chunk=chunk, first_index=first_index)
@@ -293,51 +294,6 @@ class SpikingNetwork(nn.Module):
                 steps,
             )
         return steps
-
-    def _checked_inputs(self, inputs: tuple) -> tuple[Tensor, ...]:
-        """The inputs, each a batch of as many images that fits the network, or ValueError."""
-        if len(inputs) != len(self.inputs):
-            names = ", ".join(self.inputs)
-            raise ValueError(
-                f"{len(inputs)} inputs were given to a network of {len(self.inputs)}: call "
-                f"snn({names}, timesteps=T); timesteps, chunk and readout are given by name"
-            )
-        made_for = known_shapes(self.network) or [None] * len(inputs)
-        for name, images, shape in zip(self.inputs, inputs, made_for, strict=True):
-            self._check_images(images, shape)
-            if len(images) != len(inputs[0]):
-                raise ValueError(
-                    f"input {name!r} has {len(images)} images and {self.inputs[0]!r} has "
-                    f"{len(inputs[0])}; give as many of each"
-                )
-        return inputs
-
-    def _check_images(self, images: Tensor, made_for: tuple[int, ...] | None) -> None:
-        if not isinstance(images, Tensor) or images.dim() < 2 or len(images) == 0:
-            raise ValueError(
-                f"images of shape {getattr(images, 'shape', None)} must be a batch "
-                "[B, C, H, W] with at least one image"
-            )
-        weight = next(self.network.parameters(), None)
-        if weight is not None and (weight.dtype, weight.device) != (images.dtype, images.device):
-            raise ValueError(
-                f"images are {images.dtype} on {images.device}, the network is {weight.dtype} on "
-                f"{weight.device}; give images.to(device={str(weight.device)!r}, "
-                f"dtype={weight.dtype})"
-            )
-        if images.is_floating_point() and not bool(images.isfinite().all()):
-            bad = [i for i, image in enumerate(images) if not bool(image.isfinite().all())]
-            raise ValueError(
-                f"image {bad[0]} of the batch ({len(bad)} of {len(images)}) holds NaN or infinity, "
-                "which neurons would turn into spikes; check how the images are read and normalised"
-            )
-        if made_for and images.dim() != len(made_for) + 1:
-            raise ValueError(
-                f"images of shape {tuple(images.shape)} must be a batch "
-                f"[B, {', '.join(map(str, made_for))}]"
-            )
-        if self.network.meta.get("fixed_image_size") and made_for:
-            check_image_size(images, made_for)
 
     def _chunk(self, inputs: tuple, chunk: int | None) -> int:
         if any(recording.single_steps for recording in self._recordings):

@@ -32,6 +32,8 @@ class Reference(nn.Module):
 
     @torch.no_grad()
     def forward(self, *inputs: Tensor, first_index: int = 0):
+        if not isinstance(inputs[-1], Tensor):  # by place
+            *inputs, first_index = inputs
         self.clock.batch, self.clock.first_index = len(inputs[0]), first_index
         return in_structure(self.network, self.network(*inputs))
 

@@ -6,6 +6,23 @@ from ..graph.image_size import check_image_size
 from ..graph.inputs import known_shapes
 
 
+def by_place(count: int, given: tuple, *named) -> tuple[tuple, tuple]:
+    """The inputs, and the arguments behind them, which may be given by place, too: snn(images, 32).
+
+    Args:
+        count: number of inputs.
+        named: the other arguments in order, as they were given by name.
+    """
+    inputs, others = given[:count], given[count:]
+    if any(isinstance(one, Tensor) for one in others) or len(others) > len(named):
+        return given, named
+    if others and named[0] is not None:
+        raise ValueError(
+            f"timesteps is given twice, as {others[0]!r} and as timesteps={named[0]!r}; give it once"
+        )
+    return inputs, (*others, *named[len(others) :])
+
+
 def checked_inputs(
     network: fx.GraphModule, names: tuple[str, ...], inputs: tuple
 ) -> tuple[Tensor, ...]:
@@ -18,7 +35,7 @@ def checked_inputs(
     if len(inputs) != len(names):
         raise ValueError(
             f"{len(inputs)} inputs were given to a network of {len(names)}: call "
-            f"snn({', '.join(names)}, timesteps=T); timesteps, chunk and readout are given by name"
+            f"snn({', '.join(names)}, timesteps=T)"
         )
     made_for = known_shapes(network) or [None] * len(inputs)
     for name, images, shape in zip(names, inputs, made_for, strict=True):

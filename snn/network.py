@@ -14,7 +14,7 @@ from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
 from ..support.lock import Lock
 from ..support.structure import inputs_of
 from ..support.whole_numbers import whole_number
-from .checked_inputs import checked_inputs
+from .checked_inputs import by_place, checked_inputs
 from .executor import Executor
 from .info import ConversionInfo
 from .readout import Outputs, Readouts
@@ -119,6 +119,9 @@ class SpikingNetwork(nn.Module):
             [T, B, ...] of a network that gives one. A softmax, tanh or the like behind the last
             neurons acts on the estimate of what it reads (`readout.Readouts`).
         """
+        inputs, (timesteps, chunk, first_index, readout) = by_place(
+            len(self.inputs), inputs, timesteps, chunk, first_index, readout
+        )
         steps = self._steps(timesteps)
         inputs = checked_inputs(self.network, self.inputs, inputs)
         chunk = None if chunk is None else whole_number("chunk", chunk)
@@ -240,6 +243,9 @@ class SpikingNetwork(nn.Module):
 
         Args: see `forward`.
         """
+        inputs, (timesteps, chunk, first_index) = by_place(
+            len(self.inputs), inputs, timesteps, chunk, first_index
+        )
         steps = self._steps(timesteps)
         inputs = checked_inputs(self.network, self.inputs, inputs)
         counter = NodeCounter(self)

@@ -46,6 +46,7 @@ def test_all_inputs_reach_the_network(model, inputs, tmp_path):
     for i, one in enumerate(inputs):  # each counts
         moved = [*inputs[:i], one + 1, *inputs[i + 1 :]]
         assert not torch.equal(snn(*moved, timesteps=24)[-1], readout[-1])
+    assert torch.equal(snn(*inputs, 24, 3), snn(*inputs, timesteps=24, chunk=3))
     parts = [snn(*(x[i : i + 2] for x in inputs), timesteps=24) for i in (0, 2)]
     torch.testing.assert_close(torch.cat(parts, 1), readout, rtol=0, atol=1e-9)
     assert logit_errors(snn, qcfs, inputs, 24)[24] < 1e-9
@@ -109,10 +110,8 @@ def test_an_argument_that_nothing_reads_is_no_input(inputs):
 
 BAD = {
     "one of three": (lambda a, b, c: (a,), r"1 inputs were given to a network of 3: .*snn\(image,"),
-    "a number by place": (
-        lambda a, b, c: (a, b, c, 8),
-        "timesteps, chunk and readout are given by",
-    ),
+    "steps twice": (lambda a, b, c: (a, b, c, 8), "timesteps is given twice, as 8 and as"),
+    "four": (lambda a, b, c: (a, b, c, c), "4 inputs were given to a network of 3"),
     "fewer vectors": (lambda a, b, c: (a, b, c[:2]), "'vector' has 2 images and 'image' has 4"),
     "NaN in the second": (lambda a, b, c: (a, b * float("nan"), c), "holds NaN"),
     "another order": (lambda a, b, c: (c, a, b), r"must be a batch \[B, 3, 8, 8\]"),

@@ -8,6 +8,7 @@ from torch import Tensor, fx
 
 from ..graph.surgery import calls, set_module
 from ..neurons import QCFS, ClippedReLU
+from ..support.structure import inputs_of
 from .channels import SiteStatistics
 
 
@@ -23,6 +24,8 @@ def clip_sites(gm: fx.GraphModule) -> list[tuple[fx.Node, ClippedReLU]]:
 def clipped_statistics(gm: fx.GraphModule, batches) -> dict[str, SiteStatistics]:
     """Run the clipped network, masks at their expectation, on batches of images [B, C, H, W].
 
+    A batch of several inputs is a tuple of them.
+
     Args:
         gm: a QCFS network in normal form; it is not changed.
 
@@ -35,7 +38,7 @@ def clipped_statistics(gm: fx.GraphModule, batches) -> dict[str, SiteStatistics]
         found[node.target] = SiteStatistics(gm, node)
         clip.register_forward_hook(found[node.target].see)
     for images in batches:
-        gm(images)
+        gm(*inputs_of(images))
     for name, site in found.items():
         if not bool(site.total.isfinite().all()):
             raise ValueError(

@@ -4,8 +4,10 @@ import torch
 from torch import nn
 
 from ..graph.copying import copy_model
+from ..graph.inputs import input_names
 from ..models.swin_bn import TokenBatchNorm
 from ..support.autocast import without_autocast
+from ..support.structure import inputs_of
 from .batches import Batches
 
 
@@ -49,8 +51,8 @@ def swap_norm(model: nn.Module, loader=None) -> nn.Module:
         copy.eval()
         for norm in norms:
             norm.train()
-        for images in Batches(loader):
-            copy(images)
+        for images in Batches(loader, input_names(model)):
+            copy(*inputs_of(images))
     for norm in norms:
         norm.momentum = 0.1
     return copy.train(model.training)

@@ -15,6 +15,7 @@ import contextlib
 import torch
 from torch import Tensor
 
+from ..support.structure import inputs_of
 from .channels import per_channel
 
 
@@ -31,14 +32,13 @@ class _Fit:
         return row
 
 
-def step_bias(
-    network, images: Tensor, steps: int, sites: list[str], statistics
-) -> dict[str, Tensor]:
+def step_bias(network, images, steps: int, sites: list[str], statistics) -> dict[str, Tensor]:
     """Fit the bias of these sites in one simulation of `images`, in the order of the data flow.
 
     Args:
         network: a spiking network of IF neurons, called as `network(images, timesteps=steps)`.
-        images: [B, C, H, W], all in one batch; image i has the masks of image number i.
+        images: [B, C, H, W] (or a tuple of inputs), all in one batch; image i has the masks of
+            image number i.
         sites: names of sites of `network.sites`.
         statistics: {site: mean (what it reads in the clipped network) and axes (its channels)} of
             the same images, from `clipped_statistics`.
@@ -48,7 +48,7 @@ def step_bias(
     """
     fits = {name: _Fit(statistics[name].mean, statistics[name].axes) for name in sites}
     with _fitting(network, fits):
-        network(images, timesteps=steps)
+        network(*inputs_of(images), timesteps=steps)
     return {name: torch.stack(fit.rows) for name, fit in fits.items()}
 
 

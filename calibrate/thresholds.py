@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..graph import Prepared, prepare
+from ..graph.inputs import input_names
 from ..graph.layout import channel_axis
 from ..graph.planned_sites import open_sites
 from ..graph.surgery import calls
 from ..neurons import ClippedReLU
 from ..support.autocast import without_autocast
 from ..support.choices import METHODS
+from ..support.structure import inputs_of
 from ..support.whole_numbers import whole_number
 from .batches import Batches
 from .clipped_statistics import clip_sites
@@ -73,7 +75,7 @@ def activation_thresholds(
     rule = METHODS[METHODS.check(method)]
     check_percentile(percentile)
     levels = whole_number("levels", levels)
-    batches = Batches(loader)
+    batches = Batches(loader, input_names(model))
     example = batches.first if example_inputs is None else example_inputs
     prepared = prepare(model, leaf_modules, example, sites)
     observers = observe_sites(prepared, batches, per_channel, rule.observer)
@@ -101,7 +103,7 @@ def observe_sites(
         module.register_forward_hook(_tell(observer, getattr(module, "signed", False)))
     weight = next(gm.parameters())
     for images in batches:
-        gm(images.to(weight.device, weight.dtype))
+        gm(*(x.to(weight.device, weight.dtype) for x in inputs_of(images)))
     for name, observer in observers.items():
         if observer.largest is None or not bool(observer.largest.isfinite().all()):
             raise ValueError(

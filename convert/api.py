@@ -6,6 +6,8 @@ from ..calibrate import Batches
 from ..graph import Prepared, prepare
 from ..graph.copying import copy_model
 from ..graph.image_size import guard_image_size
+from ..graph.inputs import input_names, shapes_of
+from ..graph.outputs import restore_structure
 from ..graph.surgery import calls
 from ..neurons import NEURONS, QCFS, PlannedSite
 from ..neurons.mask import check_ratio
@@ -73,6 +75,7 @@ def insert_qcfs(
     gm.delete_all_unused_submodules()
     _keep_image_shape(gm)
     guard_image_size(gm)
+    restore_structure(gm)
     return gm.train(prepared.training)
 
 
@@ -82,11 +85,11 @@ def _sites(sites: str, otherwise: str) -> str:
 
 
 def _keep_image_shape(gm: fx.GraphModule) -> None:
-    """The size of an image [C, H, W] stays in the graph's meta, the example does not."""
+    """The size of an image [C, H, W] of every input stays in the graph's meta, the example does not."""
     gm.meta.pop("traced_with", None)
     example = gm.meta.pop("example", None)
     if example is not None:
-        gm.meta["image_shape"] = tuple(example.shape[1:])
+        gm.meta["image_shape"], *gm.meta["more_shapes"] = shapes_of(example)
 
 
 def _set_masks(gm: fx.GraphModule, ratio: float, mask_sites, scaling: str) -> list[str]:
@@ -177,7 +180,7 @@ def convert_model(
     seed = whole_number("seed", seed, least=None)
     _check_calibration(calibration, calibrate, calibration_steps, NEURONS[neuron])
     if calibration is not None:
-        calibration = Batches(calibration)
+        calibration = Batches(calibration, input_names(model))
         example_inputs = calibration.first if example_inputs is None else example_inputs
     signed = NEURONS[neuron].stands_for_signed
     sites = _sites(sites, "all" if signed else "relu")

@@ -13,6 +13,7 @@ from ..neurons import ChannelAffine, SpikingNeuron
 from ..ops import Kind, module_of, operation_of
 from ..snn.info import Fitted
 from ..support.choices import CALIBRATIONS
+from ..support.structure import inputs_of
 from ..support.whole_numbers import whole_number
 
 log = logging.getLogger(__name__)
@@ -55,16 +56,20 @@ class Calibration:
             what = ": the largest T that the step-wise bias is fitted for, e.g. 128"
             steps = whole_number("calibration_steps", steps, hint=what)
         weight = next(gm.parameters())
-        batches = [images.to(weight.device, weight.dtype) for images in Batches(loader)]
-        if not batches or sum(map(len, batches)) == 0:
+        names = [node.target for node in gm.graph.nodes if node.op == "placeholder"]
+        batches = [
+            tuple(x.to(weight.device, weight.dtype) for x in inputs_of(images))
+            for images in Batches(loader, names)
+        ]
+        self.seen = sum(len(inputs[0]) for inputs in batches)
+        if self.seen == 0:
             raise ValueError(
                 "the calibration loader gives no images; give 25 to 50 images of the training split"
             )
         self.steps = steps
-        self.seen = sum(map(len, batches))
-        self.images = torch.cat(batches)[:MOST_IMAGES]
+        self.images = tuple(torch.cat(x)[:MOST_IMAGES] for x in zip(*batches, strict=True))
         self.statistics = clipped_statistics(gm, batches)
-        if len(self.images) < self.seen and self.method.bias:
+        if len(self.images[0]) < self.seen and self.method.bias:
             means = clipped_statistics(gm, [self.images])
             for name, site in self.statistics.items():
                 site.total, site.images = means[name].total, means[name].images
@@ -95,7 +100,7 @@ class Calibration:
             method=self.name,
             images=self.seen,
             steps=self.steps if sites else None,
-            bias_images=len(self.images) if sites else 0,
+            bias_images=len(self.images[0]) if sites else 0,
             bias_sites=sites,
             threshold_parameters=fitted,
             bias_parameters=size,

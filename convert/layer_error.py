@@ -7,14 +7,13 @@ from ..graph import Prepared, prepare
 from ..neurons import QCFS, ClippedReLU, quantise
 from ..neurons.qcfs import broadcast_threshold, clip
 from ..support.autocast import without_autocast
+from ..support.structure import inputs_of, tensors_of
 from .reference import reference_network
 
 
 @without_autocast
 @torch.no_grad()
-def layer_errors(
-    network, model: nn.Module | Prepared, images: Tensor, timesteps: int
-) -> list[dict]:
+def layer_errors(network, model: nn.Module | Prepared, images, timesteps: int) -> list[dict]:
     """Compare every site of a QCFS network with the spiking network made of it, after T steps.
 
     Errors are norms relative to the norm of the activation in `reference_network`.
@@ -22,7 +21,7 @@ def layer_errors(
     Args:
         network: the spiking network.
         model: the QCFS network that it was made of, as `insert_qcfs` gives it.
-        images: [B, C, H, W] of real data.
+        images: [B, C, H, W] of real data; of a network of several inputs a tuple of them.
 
     Returns:
         A row per site, in the order of the data flow: name; ann (root mean square of the reference);
@@ -38,7 +37,7 @@ def layer_errors(
     for name, module in sites.named_modules():
         if isinstance(module, (QCFS, ClippedReLU)) and name in network.sites:
             module.register_forward_hook(_keep(read, gave, name))
-    reference(images)
+    reference(*inputs_of(images))
     sums = _simulate(network, images, timesteps)
     rows = []
     for name, site in network.sites.items():
@@ -78,7 +77,7 @@ def _keep(read: dict, gave: dict, name: str):
     return hook
 
 
-def _simulate(network, images: Tensor, timesteps: int) -> dict[str, tuple[Tensor, Tensor]]:
+def _simulate(network, images, timesteps: int) -> dict[str, tuple[Tensor, Tensor]]:
     """{site: (sum of what it read, sum of what it sent)} after T steps, [B, ...] each."""
     neurons = {id(site.neuron): name for name, site in network.sites.items()}
     sums: dict[str, tuple[Tensor, Tensor]] = {}
@@ -100,7 +99,7 @@ def _simulate(network, images: Tensor, timesteps: int) -> dict[str, tuple[Tensor
             sums[name] = (sums[name][0] + part, sums[name][1])
 
     with network.set_aside(), network.observe(observe):
-        network(images, timesteps=timesteps, readout="mean")
+        network(*inputs_of(images), timesteps=timesteps, readout="mean")
     return sums
 
 
@@ -117,17 +116,24 @@ def _relative(a: Tensor, b: Tensor, reference: Tensor) -> float:
 @without_autocast
 @torch.no_grad()
 def logit_errors(
-    network, model: nn.Module | Prepared, images: Tensor, timesteps: int, readout: str | None = None
+    network, model: nn.Module | Prepared, images, timesteps: int, readout: str | None = None
 ) -> dict[int, float]:
     """Relative error of the logits {t: error} at t = T/4, T/2 and T, on a batch of images.
 
-    Against `reference_network`; the mean over images is left in.
+    Against `reference_network`; the mean over images is left in. Of several outputs all values
+    together.
     """
-    target = reference_network(network, model)(images)
+    target = _joined(reference_network(network, model)(*inputs_of(images)), 0)
     with network.set_aside():
-        logits = network(images, timesteps=timesteps, readout=readout)
+        readout = network(*inputs_of(images), timesteps=timesteps, readout=readout)
+    logits = _joined(readout, 1)
     steps = sorted({max(1, timesteps // 4), max(1, timesteps // 2), timesteps})
     return {t: _relative(logits[t - 1], target, target) for t in steps}
+
+
+def _joined(output, axis: int) -> Tensor:
+    """All values of an output in one row, or in one row for each step."""
+    return torch.cat([x.flatten(axis) for x in tensors_of(output)], -1)
 
 
 def convergence_sentence(errors: dict[int, float], reference: str) -> str:

@@ -10,13 +10,13 @@ import logging
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
 
 from ..calibrate import Batches
 from ..calibrate.thresholds import METHODS, check_percentile, observe_sites
 from ..graph import Prepared
 from ..graph.planned_sites import open_sites
 from ..snn.info import Fidelity
+from ..support.structure import inputs_of, tensors_of
 from .passes.sites import open_sites_to_qcfs
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,14 @@ NEAR = 1.5  # times the least error is as good as it
 class _Split:
     """Calibration images, and those held back from them (the same where they are too few)."""
 
-    held: Tensor
+    held: tuple[Tensor, ...]
     rest: list
     apart: bool
+
+    @property
+    def images(self) -> int:
+        """How many the thresholds come from."""
+        return sum(len(inputs_of(batch)[0]) for batch in self.rest)
 
 
 def quantise_own(
@@ -81,8 +86,8 @@ def quantise_own(
     fidelity = Fidelity(
         method=row["method"],
         levels=row["levels"],
-        images=sum(map(len, split.rest)),
-        compared=len(split.held),
+        images=split.images,
+        compared=len(split.held[0]),
         held_back=split.apart,
         logit_error=row["logit_error"],
         agreement=row["agreement"],
@@ -96,13 +101,16 @@ def quantise_own(
 
 
 def _held_back(calibration: Batches, wanted: bool) -> _Split:
-    batches = list(calibration) if wanted else calibration
-    first = batches[0] if wanted else calibration.first
-    count = sum(map(len, batches)) if wanted else 0
-    held = min(HELD_BACK, len(first) - 1, count // 4)
-    if not wanted or held < 1:
-        return _Split(first[:HELD_BACK], list(calibration) if not wanted else batches, False)
-    return _Split(first[:held], [first[held:], *batches[1:]], True)
+    """Up to 32 images of the first batch, and a quarter of all at most, where something is open."""
+    batches = list(calibration)
+    first = inputs_of(batches[0])
+    count = sum(len(inputs_of(batch)[0]) for batch in batches)
+    held = min(HELD_BACK, len(first[0]) - 1, count // 4) if wanted else 0
+    if held < 1:
+        return _Split(tuple(x[:HELD_BACK] for x in first), batches, False)
+    return _Split(
+        tuple(x[:held] for x in first), [tuple(x[held:] for x in first), *batches[1:]], True
+    )
 
 
 def _choose(rows: list[dict]) -> int:
@@ -118,9 +126,9 @@ def _choose(rows: list[dict]) -> int:
 class _Outputs:
     """What the user's own network gives on some images, at its output and at its sites."""
 
-    def __init__(self, graph: fx.GraphModule, images: Tensor):
+    def __init__(self, graph: fx.GraphModule, images: tuple[Tensor, ...]):
         weight = next(graph.parameters())
-        self.images = images.to(weight.device, weight.dtype)
+        self.images = [x.to(weight.device, weight.dtype) for x in images]
         self.names = [node.target for node, _ in open_sites(graph)]
         self.logits, self.at_sites = self._run(graph, keep=True)
 
@@ -134,11 +142,11 @@ class _Outputs:
             for name in (self.names if keep else ())
         ]
         try:
-            leaves = tree_leaves(graph(self.images))
+            outputs = tensors_of(graph(*self.images))
         finally:
             for handle in handles:
                 handle.remove()
-        return [leaf for leaf in leaves if isinstance(leaf, Tensor)], kept
+        return [x for x in outputs if x.is_floating_point()], kept
 
     def compare(self, quantised: fx.GraphModule) -> dict:
         """{"logit_error": relative, "agreement": per cent of equal top classes, or None}"""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..graph import Prepared, prepare
+from ..graph.outputs import in_structure
 from ..graph.surgery import calls
 from ..neurons import Clock, SeededMask
 from .passes.masks import insert_masks, masks_to_seeded, remove_masks
@@ -11,7 +12,7 @@ from .passes.sites import qcfs_to_clipped
 
 
 class Reference(nn.Module):
-    """`reference(images, first_index=0)` -> logits [B, classes].
+    """`reference(images, first_index=0)` -> what the network gives, logits [B, classes].
 
     For rate coding the clipped network, masked sites at their expectation; for cumulative coding the
     QCFS network with the frozen masks of the conversion.
@@ -30,9 +31,11 @@ class Reference(nn.Module):
             mask.clock = self.clock
 
     @torch.no_grad()
-    def forward(self, images: Tensor, first_index: int = 0) -> Tensor:
-        self.clock.batch, self.clock.first_index = len(images), first_index
-        return self.network(images)
+    def forward(self, *inputs: Tensor, first_index: int = 0):
+        if not isinstance(inputs[-1], Tensor):  # by place
+            *inputs, first_index = inputs
+        self.clock.batch, self.clock.first_index = len(inputs[0]), first_index
+        return in_structure(self.network, self.network(*inputs))
 
 
 def reference_network(network, model: nn.Module | Prepared) -> Reference:

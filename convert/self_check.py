@@ -20,11 +20,14 @@ from ..graph.copying import copy_model
 from ..graph.domains import VARYING
 from ..graph.errors import FAILURES
 from ..graph.example_images import like_weights, possible_shapes
+from ..graph.inputs import known_shapes, shapes_of
 from ..graph.nodes import place_of, words_of
+from ..graph.outputs import output_nodes
 from ..graph.surgery import calls
 from ..neurons import QCFS, ClippedReLU, Clock, Coding, SpikingNeuron
 from ..snn import SpikingNetwork
 from ..snn.ideal import ideal_neurons
+from ..support.structure import inputs_of, tensors_of
 from .reference import Reference, limit
 
 log = logging.getLogger(__name__)
@@ -63,48 +66,49 @@ def check_conversion(network: SpikingNetwork, before: fx.GraphModule) -> None:
             log.info("conversion not checked: no size of image is known to fit")
             return
         reads = {name: values[node] for name, node in sites.items() if name in network.sites}
-        errors = _simulate(network, images, reads, values[_output(reference)])
-        tolerance = TOLERANCE[images.dtype]
+        outputs = [values.get(node) for node in output_nodes(reference.network)]
+        errors = _simulate(network, images, reads, outputs)
+        tolerance = TOLERANCE[images[0].dtype]
         if not max(errors.values()) <= tolerance:
             raise _first_difference(network, reference, images, reads, tolerance)
     worst = max(errors.values())
     log.info("conversion checked: within %.1e of the %s at every site", worst, reference.name)
 
 
-def _trials(gm: fx.GraphModule) -> tuple[Iterable[Tensor], bool]:
+def _trials(gm: fx.GraphModule) -> tuple[Iterable[tuple[Tensor, ...]], bool]:
     """Batches of different images, the example or noise, and whether their size is a guess."""
     example = gm.meta["example"]
-    if example is not None and len(example) > 1 and not torch.equal(example[0], example[1]):
-        return [example], False
-    known = example.shape[1:] if example is not None else gm.meta.get("image_shape")
-    shapes = [(2, *known)] if known else possible_shapes(gm)
+    if example is not None:
+        given = inputs_of(example)
+        if any(len(x) > 1 and not torch.equal(x[0], x[1]) for x in given):
+            return [given], False
+    known = known_shapes(gm) if example is None else shapes_of(example)
+    shapes = [[(2, *shape) for shape in known]] if known else ([s] for s in possible_shapes(gm))
     random = torch.Generator().manual_seed(0)
-    noise = (torch.randn(shape, generator=random) for shape in shapes)
-    return (like_weights(gm, images) for images in noise), not known
+    noise = (tuple(torch.randn(shape, generator=random) for shape in one) for one in shapes)
+    return (tuple(like_weights(gm, x) for x in one) for one in noise), not known
 
 
-def _first_that_fits(reference: Reference, wanted: set, trials: Iterable[Tensor], guessed: bool):
-    """The first batch that gives numbers, with the values of these nodes and of the output.
+def _first_that_fits(reference: Reference, wanted: set, trials: Iterable, guessed: bool):
+    """The first batch that gives numbers, with the values of these nodes and of the outputs.
 
     If the size is a guess, an image alone must give the same as in the batch.
     """
-    output = _output(reference)
+    outputs = output_nodes(reference.network)
     for images in trials:
         try:
-            values = _Values(reference, wanted | {output}).run_all(images)
-            alone = reference(images[1:], first_index=1) if guessed else None
+            values = _Values(reference, wanted | set(outputs)).run_all(images)
+            alone = tensors_of(reference(*(x[1:] for x in images), first_index=1))
         except FAILURES:
             continue
-        logits = values.get(output)
-        if logits is None or not bool(logits.isfinite().all()):
+        found = [
+            (values[node], one) for node, one in zip(outputs, alone, strict=True) if node in values
+        ]
+        if not found or not all(bool(value.isfinite().all()) for value, _ in found):
             continue
-        if alone is None or _difference(alone, logits[1:], _size(logits)) < 1e-3:
+        if not guessed or all(_difference(x, y[1:], _size(y)) < 1e-3 for y, x in found):
             return images, values
     return None, None
-
-
-def _output(reference: Reference) -> fx.Node:
-    return next(n for n in reversed(reference.network.graph.nodes) if n.op == "output").args[0]
 
 
 class _Values(fx.Interpreter):
@@ -115,9 +119,9 @@ class _Values(fx.Interpreter):
         self.clock, self.wanted = reference.clock, set(wanted)
         self.kept: dict[fx.Node, Tensor] = {}
 
-    def run_all(self, images: Tensor) -> dict[fx.Node, Tensor]:
-        self.clock.batch, self.clock.first_index = len(images), 0
-        self.run(images)
+    def run_all(self, images: tuple[Tensor, ...]) -> dict[fx.Node, Tensor]:
+        self.clock.batch, self.clock.first_index = len(images[0]), 0
+        self.run(*images)
         return self.kept
 
     def run_node(self, node: fx.Node):
@@ -138,34 +142,36 @@ def _full_precision():
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def _simulate(network: SpikingNetwork, images: Tensor, reads: dict, expected: Tensor) -> dict:
-    """{site or "(output)": error of the running value that it reads}, steps side by side."""
+def _simulate(network: SpikingNetwork, images: tuple, reads: dict, expected: list) -> dict:
+    """{site or "(output ...)": error of the running value that it reads}, steps side by side."""
     compared = _Comparison(network.coding)
 
     def observe(node, module, args, kwargs, output, clock) -> None:
         if isinstance(module, SpikingNeuron):
             compared.add(node.target, args[0], reads[node.target], module.running_input, clock)
 
-    readout = _run(network, images, reads, observe, chunk=2)
-    whole = Clock(steps=STEPS, batch=len(images))
-    compared.add("(output)", readout.flatten(0, 1), expected, True, whole)
+    readouts = tensors_of(_run(network, images, reads, observe, chunk=2))
+    whole = Clock(steps=STEPS, batch=len(images[0]))
+    for number, (readout, value) in enumerate(zip(readouts, expected, strict=True)):
+        if value is not None:  # answers and indices have no value
+            compared.add(f"(output {number})", readout.flatten(0, 1), value, True, whole)
     return compared.errors
 
 
-def _run(network: SpikingNetwork, images: Tensor, reads: dict, observe, chunk: int) -> Tensor:
+def _run(network: SpikingNetwork, images: tuple, reads: dict, observe, chunk: int):
     """The readout with ideal neurons; an operation that fails is refused by name."""
     ideal = ideal_neurons(network, not network.coding.clips, aims=reads, uneven=True)
     done: list[fx.Node] = []
     with ideal, network.observe(observe), network.observe(lambda node, *_: done.append(node)):
         try:
-            return network(images, timesteps=STEPS, chunk=chunk, readout="mean")
+            return network(*images, timesteps=STEPS, chunk=chunk, readout="mean")
         except FAILURES as error:
             order = [*network.executor.fixed, *network.executor.timed]
             at = order.index(done[-1]) + 1 if done else 0
             node = order[at] if at < len(order) else None
             while node is not None and "value_of" not in node.meta:  # put in by a pass
                 node = next(iter(node.all_input_nodes), None)
-            size = f"on {len(images)} images in {STEPS} steps ({error})"
+            size = f"on {len(images[0])} images in {STEPS} steps ({error})"
             raise _refusal(network.network, node, f"cannot run {size}") from error
 
 
@@ -212,7 +218,7 @@ def _difference(found: Tensor, expected: Tensor, size: float) -> float:
 
 
 def _first_difference(
-    network: SpikingNetwork, reference: Reference, images: Tensor, reads: dict, tolerance: float
+    network: SpikingNetwork, reference: Reference, images: tuple, reads: dict, tolerance: float
 ) -> UnconvertibleError:
     """Run once more, step by step, and compare what every node gives."""
     gm = reference.network

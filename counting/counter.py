@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
+from ..support.structure import inputs_of
 from .aten import COMPARE, CONSTANT, FREE, IN_ORDER, OTHER, PART, ROUND, SAME
 from .bookkeeper import Bookkeeper
 from .contractions import CONTRACTIONS
@@ -90,11 +91,11 @@ class OperationCounter(TorchDispatchMode):
         return self.model.named_modules() if isinstance(self.model, nn.Module) else iter(())
 
     @contextlib.contextmanager
-    def forward(self, images: Tensor, steps: int | None = None) -> Iterator[Tensor]:
-        """Count what runs inside. Gives the images to pass on (an alias that is marked as such).
+    def forward(self, images, steps: int | None = None) -> Iterator:
+        """Count what runs inside. Gives the images to pass on (aliases that are marked as such).
 
         Args:
-            images: [B, C, H, W], or event frames [B, T, C, H, W].
+            images: [B, C, H, W], or event frames [B, T, C, H, W]; of several inputs a tuple.
             steps: time steps of the run, if known before.
         """
         alias = self._begin(images, steps)
@@ -104,18 +105,20 @@ class OperationCounter(TorchDispatchMode):
         finally:
             self._pause()
 
-    def _begin(self, images: Tensor, steps: int | None) -> Tensor:
+    def _begin(self, images, steps: int | None):
+        inputs = inputs_of(images)
         self._run += 1
         self._silent, self._path = 0, []
         self._seen: set[int] = set()
-        self._steps, self._image_dims = steps, images.dim()
-        alias = images.detach()
-        tag = Tag(Kind.IMAGE, self._run, key=1)
-        if images.dim() == 5:
-            tag = Tag(Kind.EVENTS, self._run, steps=images.shape[1])
-        set_tag(alias, tag)
+        self._steps, self._image_dims = steps, inputs[0].dim()
+        aliases = tuple(x.detach() for x in inputs)
+        for number, alias in enumerate(aliases, 1):
+            tag = Tag(Kind.IMAGE, self._run, key=number)
+            if alias.dim() == 5:
+                tag = Tag(Kind.EVENTS, self._run, steps=alias.shape[1])
+            set_tag(alias, tag)
         self._book.begin(self._run)
-        return alias
+        return aliases[0] if isinstance(images, Tensor) else aliases
 
     def close(self, images: int, steps: int | None) -> None:
         """End of a forward pass of so many images and time steps (None: an ANN)."""

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from ..graph.errors import module_path
 from ..neurons import Accumulate, Present
 from ..ops import Spikes, operation_of
+from ..support.structure import inputs_of
 from .contractions import gate
 from .counter import OperationCounter, tensors_among
 from .flow import flows, updated_products
@@ -34,7 +35,8 @@ def labels(gm: fx.GraphModule) -> dict[fx.Node, str]:
         elif name in taken:
             name = f"{name} ({node.name})"
         found[node] = name
-        taken.add(name)
+        if node.op != "placeholder":  # which has no row
+            taken.add(name)
     return found
 
 
@@ -77,9 +79,11 @@ class NodeCounter(OperationCounter):
         return ((None, module) for module in inner)
 
     @contextlib.contextmanager
-    def forward(self, images: Tensor, steps: int | None = None) -> Iterator[Tensor]:
-        alias, self._size = self._begin(images, steps), images.shape[1:]
-        set_tag(alias, Tag(Kind.IMAGE, self._run, key=1))
+    def forward(self, images, steps: int | None = None) -> Iterator:
+        alias = self._begin(images, steps)
+        self._size = tuple(x.shape[1:] for x in inputs_of(images))
+        for number, x in enumerate(inputs_of(alias), 1):
+            set_tag(x, Tag(Kind.IMAGE, self._run, key=number))
         self._silent = 1
         with self.network.observe(self._node_done, self._node_begins):
             try:

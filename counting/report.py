@@ -197,6 +197,8 @@ def _row(
     Args:
         updated: it is a product that is brought up to date by spikes.
     """
+    if node.op == "placeholder":
+        return None
     uses: list[fx.Node] = []
     fx.node.map_arg((node.args, node.kwargs), uses.append)
     data = [found[n] for n in uses if found[n].kind is not Kind.WEIGHT]

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..distributed import sum_over_processes
+from .records import Record
 
 
 class Accuracy:
@@ -24,15 +25,15 @@ class Accuracy:
         self.exit_steps = self.exit_right = 0
         self.labels: set[int] = set()
 
-    def add(self, readout: Tensor, labels: Tensor, ann_answer: Tensor | None = None) -> None:
+    def add(self, outputs: list[Tensor], labels: Tensor, ann: list[Tensor] | None = None) -> None:
         """One batch.
 
         Args:
-            readout: [T, B, K], or [B, K] as one step.
+            outputs: one readout [T, B, K].
             labels: [B] class numbers.
-            ann_answer: [B], the ANN's classes.
+            ann: the ANN's logits [B, K].
         """
-        readout = readout if readout.dim() == 3 else readout.unsqueeze(0)
+        (readout,) = outputs
         steps, batch, classes = readout.shape
         if self.right1 is None:
             zeros = torch.zeros(steps, dtype=torch.int64)
@@ -49,8 +50,8 @@ class Accuracy:
         self.right1 += (answer == labels).sum(1).cpu()
         top = readout.topk(min(5, classes), dim=-1).indices
         self.right5 += ((top == labels[:, None]).any(-1) | (answer == labels)).sum(1).cpu()
-        if ann_answer is not None:
-            self.agree += (answer == ann_answer.to(answer.device)).sum(1).cpu()
+        if ann is not None:
+            self.agree += (answer == ann[0].argmax(-1).to(answer.device)).sum(1).cpu()
         if self.confidence is not None:
             self._early(readout, answer, labels)
         self.images += batch
@@ -94,6 +95,35 @@ class Accuracy:
         for name in ("right1", "right5", "agree"):
             setattr(self, name, torch.tensor([numbers[f"{name}/{t}"] for t in range(steps)]))
         self.labels = {k for k in range(classes) if numbers[f"label/{k}"]}
+
+    def put(self, record: Record, kind: str, agreed: bool) -> None:
+        """Fill in what a record says of it."""
+        top1, top5 = self.percent(self.right1), self.percent(self.right5)
+        record.images, record.classes = self.images, self.classes
+        record.top1, record.top5 = top1[-1], top5[-1]
+        spiking = kind != "ann"
+        record.put("top1_by_timestep", top1 if spiking else None, "an ANN has no time steps")
+        record.put("top5_by_timestep", top5 if spiking else None, "an ANN has no time steps")
+        agreement = self.percent(self.agree) if agreed else [None]
+        reason = "no ANN was given to compare with" if spiking else "this is the ANN"
+        record.put("agreement_with_ann", agreement[-1], reason)
+        record.agreement_by_timestep = agreement if agreed and spiking else None
+        if self.confidence is not None:
+            record.early_exit = {
+                "confidence": self.confidence,
+                "average_timesteps": self.exit_steps / self.images,
+                "top1": 100.0 * self.exit_right / self.images,
+            }
+
+    def notes(self) -> list[str]:
+        """What a reader of the accuracy needs to know."""
+        found = []
+        if len(self.labels) == 1 and self.images > 1:
+            found.append(
+                f"all {self.images} images bear one label ({next(iter(self.labels))}): this accuracy "
+                "says nothing about telling classes apart; evaluate images of several classes"
+            )
+        return found
 
     def percent(self, right: Tensor) -> list[float]:
         return [100.0 * int(n) / self.images for n in right]

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,10 +12,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..counting import Ledger, NodeCounter, OperationCounter, Totals, settle
+from ..graph.inputs import as_batch, input_names
 from ..snn.ideal import ideal_neurons
+from ..support.choices import TASKS
+from ..support.structure import inputs_of
 from ..support.whole_numbers import whole_number
 from .accuracy import Accuracy
+from .batches import labelled_batches
 from .calling import Caller, device_of, prepared
+from .comparison import Comparison
 from .costs import put_costs
 from .describe import describe
 from .energy import EnergyModel, energy_model
@@ -32,7 +36,7 @@ logger = logging.getLogger(__name__)
 class _Run:
     """One pass over the loader."""
 
-    accuracy: Accuracy
+    score: Accuracy | Comparison
     counter: OperationCounter | None = None
     twin: NodeCounter | None = None
     random: RandomMasks | None = None
@@ -57,17 +61,21 @@ def evaluate(
     early_exit: float | None = None,
     progress: bool = False,
     device=None,
+    task: str = "classify",
+    output: str | None = None,
 ) -> dict:
     """Evaluate an ANN, a converted network or anybody's spiking network.
 
     Args:
         model: called as model(images) if it is an ANN -> [B, classes]; otherwise as
             model(images, timesteps=T) -> [T, B, classes], its readout after each step. Its
-            SpikingJelly neurons are reset before each batch.
-        loader: batches (images, labels); images keep their type.
+            SpikingJelly neurons are reset before each batch. It may give a tuple, list, dictionary or
+            dataclass of such tensors.
+        loader: batches (images, labels); images keep their type. Of a model of several inputs
+            (a, b, labels), ((a, b), labels) or dictionaries with the names of the inputs.
         timesteps: T, or several, of which the largest is run; None for the model's own.
         energy: name of an energy model, or one of your own.
-        ann: the network that `model` was converted from, for the agreement.
+        ann: the network that `model` was converted from, for the agreement and the error.
         name, run: what the record calls the model (default: its class) and where it comes from.
         chunk: steps that a converted network runs as one batch.
         limit: at most so many images (of this process).
@@ -78,6 +86,13 @@ def evaluate(
         early_exit: confidence at which an image stops, for the average T.
         progress: show a progress bar, if the output is a terminal.
         device: where to compute (default: where the model is).
+        task: "classify": accuracy of logits [B, classes], with labels. The others need no labels:
+            "dense": relative error of all outputs against `ann`, and the share of places (pixels)
+            with the same largest class (axis 1 of [B, C, H, W], the last of [B, N, C] and [B, C]);
+            "regression": relative and root mean square error against `ann`; "counts": operations and
+            energy alone.
+        output: name of the one tensor to judge, where the model gives several ("logits", "[0]",
+            "boxes[1]"); default: all, of a classifier the one called "logits".
 
     Returns:
         One model's dictionary as in `eval.json`. Under torchrun every process gets the same one,
@@ -92,11 +107,14 @@ def evaluate(
     limit = None if limit is None else whole_number("limit", limit)
     if early_exit is not None and not 0 < early_exit <= 1:
         raise ValueError(f"early_exit {early_exit} must lie in (0, 1]: a confidence, e.g. 0.95")
-    caller = Caller(model, steps, None if chunk is None else whole_number("chunk", chunk))
+    score = TASKS[TASKS.check(task)](early_exit)
+    chunk = None if chunk is None else whole_number("chunk", chunk)
+    caller = Caller(model, steps, chunk, task, output)
     first_index = getattr(loader, "first_index", 0) if first_index is None else first_index
     place = torch.device(device) if device is not None else device_of(model)
     with prepared(model, ann, device=device):
-        batches = _batches(loader, limit, place)
+        classify = task == "classify"
+        batches = labelled_batches(loader, limit, place, input_names(model), classify)
         result = _pass(
             caller,
             batches,
@@ -104,7 +122,7 @@ def evaluate(
             first_index,
             count,
             check_independence,
-            early_exit,
+            score,
             _bar(loader, limit, progress, name),
         )
     return _record(result, caller, model, ann, energy, name, run, check_independence)
@@ -117,41 +135,46 @@ def _pass(
     first_index: int,
     count: bool,
     check: bool,
-    early_exit: float | None,
+    score: Accuracy | Comparison,
     bar,
 ) -> _Run:
     """The loop over the images."""
-    result = _Run(Accuracy(early_exit), agreed=ann is not None)
+    result = _Run(score, agreed=ann is not None)
     with contextlib.ExitStack() as stack:
         stack.enter_context(bar)
         for images, labels in batches:
-            first = first_index + result.accuracy.images
-            if result.accuracy.images == 0:
+            first = first_index + score.images
+            if score.images == 0:
                 _first_batch(result, caller, images, first, count, check, stack)
-            answer = ann(images).argmax(-1) if ann is not None else None
+            expected = caller.chosen(ann(*inputs_of(images))) if ann is not None else None
             if result.twin is not None:
+                once = Caller(caller.model, 1, None, caller.task, caller.output)
                 with ideal_neurons(caller.model, quantised=True, masks="expectation"):
-                    _counted(result.twin, Caller(caller.model, 1), images, first)
+                    _counted(result.twin, once, images, first)
             start = _now(images)
             before = result.counter.seconds if result.counter else 0.0
-            readout = _counted(result.counter, caller, images, first)
+            outputs = _counted(result.counter, caller, images, first)
             counted = result.counter.seconds - before if result.counter else 0.0
             result.seconds += _now(images) - start - counted
-            result.accuracy.add(readout, labels, answer)
+            if caller.kind == "ann":
+                outputs = [x.unsqueeze(0) for x in outputs]
+            score.add(outputs, labels, expected)
             if result.random is not None:
                 result.random.add(images, labels, first)
-            bar.update(len(images))
+            bar.update(len(inputs_of(images)[0]))
     return result
 
 
 def _first_batch(
-    result: _Run, caller: Caller, images: Tensor, first: int, count: bool, check: bool, stack
+    result: _Run, caller: Caller, images, first: int, count: bool, check: bool, stack
 ) -> None:
     """What needs images before the loop can begin: the kind of the model, its independence."""
     if caller.kind == "ann":
-        caller(images[:1], first)  # tells an ANN from a spiking network with its own T
+        caller(
+            as_batch(x[:1] for x in inputs_of(images)), first
+        )  # tells an ANN from a spiking network with its own T
     if caller.kind == "ann":
-        result.random = random_masks(caller.model)
+        result.random = random_masks(caller)
     if check:
         masked = caller.converted and caller.model.info.mask > 0
         result.independent = find_dependence(caller, images, first, masked)
@@ -166,42 +189,41 @@ def _first_batch(
     stack.enter_context(result.counter.attached())
 
 
-def _counted(
-    counter: OperationCounter | None, caller: Caller, images: Tensor, first: int
-) -> Tensor:
+def _counted(counter: OperationCounter | None, caller: Caller, images, first: int) -> list[Tensor]:
     """One call of a model, counted if there is a counter."""
     if counter is None:
         return caller(images, first)
-    known = images.shape[1] if images.dim() == 5 else caller.timesteps
-    out = caller(images, first, lambda x: counter.forward(x, known))
-    counter.close(len(images), out.shape[0] if out.dim() == 3 else None)
-    return out
+    one = inputs_of(images)[0]
+    known = one.shape[1] if one.dim() == 5 else caller.timesteps
+    outputs = caller(images, first, lambda x: counter.forward(x, known))
+    counter.close(len(one), None if caller.kind == "ann" else outputs[0].shape[0])
+    return outputs
 
 
 def _record(
     result: _Run, caller: Caller, model, ann, energy: EnergyModel, name, run, checked: bool
 ) -> dict:
     """The dictionary, from the sums over all processes."""
-    accuracy = result.accuracy
-    accuracy.reduce()
-    if accuracy.images == 0:
+    score, seen = result.score, result.score.images
+    score.reduce()
+    if score.images == 0:
         raise ValueError("the loader gives no images; check the data folder, the split and --limit")
     ledger = merged(result.counter.ledger if result.counter else Ledger())
     twin_ledger = merged(result.twin.ledger if result.twin else Ledger())
-    kinds = [kind for kind in gather(caller.kind if result.accuracy.labels else None) if kind]
+    kinds = [kind for kind in gather(caller.kind if seen else None) if kind]
     kind = "direct" if "direct" in kinds else kinds[0] if kinds else caller.kind
     totals = settle(ledger, kind != "ann") if ledger.images else None
     twin = settle(twin_ledger, False) if twin_ledger.images else totals
-    steps = accuracy.steps if kind != "ann" else None
+    steps = score.steps if kind != "ann" else None
     record = describe(model, kind, steps, totals)
     record.name = name or getattr(model, "model_name", None) or type(model).__name__
-    record.kind = kind
+    record.kind, record.task = kind, caller.task
     record.put("run", run, "not evaluated from a run folder")
-    _put_accuracy(record, accuracy, kind, result.agreed)
+    score.put(record, kind, result.agreed)
     record.top1_random_masks = _top1_random(result)
     record.masked_share = masked_share(model, totals)
     put_costs(record, totals, twin, energy, kind)
-    _put_speed(record, result, accuracy.images, model)
+    _put_speed(record, result, score.images, model)
     found = [text for text in gather(result.independent) if text is not None]
     texts = [text for text in found if text is not True]
     record.put(
@@ -209,27 +231,9 @@ def _record(
         texts[0] if texts else True if found else None,
         "the check was switched off",
     )
-    record.notes = _notes(accuracy, totals, texts)
+    record.notes = _notes(score, totals, texts)
     record.uncounted += _uncounted_operations(totals)
     return record.as_dict()
-
-
-def _put_accuracy(record: Record, accuracy: Accuracy, kind: str, agreed: bool) -> None:
-    top1, top5 = accuracy.percent(accuracy.right1), accuracy.percent(accuracy.right5)
-    record.images, record.classes = accuracy.images, accuracy.classes
-    record.top1, record.top5 = top1[-1], top5[-1]
-    spiking = kind != "ann"
-    record.put("top1_by_timestep", top1 if spiking else None, "an ANN has no time steps")
-    record.put("top5_by_timestep", top5 if spiking else None, "an ANN has no time steps")
-    agreement = accuracy.percent(accuracy.agree)[-1] if agreed else None
-    reason = "no ANN was given to compare with" if spiking else "this is the ANN"
-    record.put("agreement_with_ann", agreement, reason)
-    if accuracy.confidence is not None:
-        record.early_exit = {
-            "confidence": accuracy.confidence,
-            "average_timesteps": accuracy.exit_steps / accuracy.images,
-            "top1": 100.0 * accuracy.exit_right / accuracy.images,
-        }
 
 
 def _top1_random(result: _Run) -> float | None:
@@ -262,15 +266,9 @@ def _peak_resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _notes(accuracy: Accuracy, totals: Totals | None, leaks: list[str]) -> list[str]:
+def _notes(score, totals: Totals | None, leaks: list[str]) -> list[str]:
     """Remarks that a reader of the numbers needs."""
-    notes = []
-    if len(accuracy.labels) == 1 and accuracy.images > 1:
-        only = next(iter(accuracy.labels))
-        notes.append(
-            f"all {accuracy.images} images bear one label ({only}): this accuracy says "
-            "nothing about telling classes apart; evaluate images of several classes"
-        )
+    notes = score.notes()
     if leaks:
         notes.append("answers depend on the batch, so top1 is not a property of the model alone")
     for site, found in (totals.sites if totals else {}).items():
@@ -278,8 +276,9 @@ def _notes(accuracy: Accuracy, totals: Totals | None, leaks: list[str]) -> list[
             notes.append(f"neuron {site} sends analog values, so layers behind it count as MACs")
     for note in notes:
         logger.warning(note)
-    if accuracy.classes <= 5:
-        notes.append(f"top5 is trivial: the model tells {accuracy.classes} classes apart")
+    classes = getattr(score, "classes", None)
+    if isinstance(score, Accuracy) and classes <= 5:
+        notes.append(f"top5 is trivial: the model tells {classes} classes apart")
     return notes
 
 
@@ -289,26 +288,6 @@ def _uncounted_operations(totals: Totals | None) -> list[str]:
         f"operation {name}: no handle counts it (called {calls} times)"
         for name, calls in sorted(found.items())
     ]
-
-
-def _batches(loader, limit: int | None, device) -> Iterator[tuple[Tensor, Tensor]]:
-    left = math.inf if limit is None else limit
-    for batch in loader:
-        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            raise ValueError(
-                f"the loader gives {type(batch).__name__}; evaluate needs batches (images, labels)"
-            )
-        images, labels = batch[0], torch.as_tensor(batch[1])
-        if len(images) != len(labels):
-            raise ValueError(f"a batch has {len(images)} images and {len(labels)} labels")
-        if len(images) == 0:
-            continue
-        if left < len(images):
-            images, labels = images[:left], labels[:left]
-        yield images.to(device), labels
-        left -= len(images)
-        if left <= 0:
-            return
 
 
 def _largest(timesteps) -> int | None:
@@ -332,7 +311,8 @@ def _bar(loader, limit: int | None, progress: bool, name):
     )
 
 
-def _now(images: Tensor) -> float:
-    if images.is_cuda:
-        torch.cuda.synchronize(images.device)
+def _now(images) -> float:
+    one = inputs_of(images)[0]
+    if one.is_cuda:
+        torch.cuda.synchronize(one.device)
     return time.perf_counter()

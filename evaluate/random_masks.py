@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from ..counting import Totals
 from ..neurons import SpikeMask
+from ..support.structure import inputs_of
 from .accuracy import Accuracy
+from .calling import Caller
 
 
 class RandomMasks:
@@ -21,26 +23,29 @@ class RandomMasks:
     the batch size. The caller's network and generators are left as they are.
     """
 
-    def __init__(self, model: nn.Module):
-        self.network = copy.deepcopy(model).eval()
-        for module in self.network.modules():
+    def __init__(self, caller: Caller):
+        self.caller = copy.copy(caller)
+        self.caller.model = copy.deepcopy(caller.model).eval()
+        for module in self.caller.model.modules():
             if isinstance(module, SpikeMask):
                 module.train()
         self.accuracy = Accuracy()
 
-    def add(self, images: Tensor, labels: Tensor, first_index: int) -> None:
-        devices = [images.device] if images.is_cuda else []
+    def add(self, images, labels: Tensor, first_index: int) -> None:
+        devices = [x.device for x in inputs_of(images)[:1] if x.is_cuda]
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(first_index)
-            self.accuracy.add(self.network(images), labels)
+            outputs = self.caller(images, first_index)
+            self.accuracy.add([x.unsqueeze(0) for x in outputs], labels)
 
 
-def random_masks(model) -> RandomMasks | None:
-    """None for a network without masks."""
-    if not isinstance(model, nn.Module):
+def random_masks(caller: Caller) -> RandomMasks | None:
+    """None for a network without masks, or that is no classifier."""
+    model = caller.model
+    if not isinstance(model, nn.Module) or caller.task != "classify":
         return None
     masked = any(isinstance(m, SpikeMask) and m.ratio > 0 for m in model.modules())
-    return RandomMasks(model) if masked else None
+    return RandomMasks(caller) if masked else None
 
 
 def masked_share(model, totals: Totals | None) -> float | None:

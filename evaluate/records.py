@@ -70,6 +70,11 @@ class Record(Promised):
     mask_scaling: str | None = None
     top1_random_masks: float | None = None
     masked_share: float | None = None
+    task: str | None = None
+    agreement_by_timestep: list[float] | None = None
+    error_to_ann: float | None = None
+    error_by_timestep: list[float] | None = None
+    rms_error_by_timestep: list[float] | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def put(self, column: str, value, reason: str = "") -> None:

@@ -214,7 +214,7 @@ def watch_direct(caller: Caller, images: Tensor, first_index: int, map_site: str
             stack.enter_context(_storing(module))
             hook = module.register_forward_hook(_keeper(name, outputs, voltages))
             stack.callback(hook.remove)
-        readout = caller(images, first_index)
+        (readout,) = caller(images, first_index)
     steps, batch = readout.shape[0], len(images)
     run = Run({}, steps, None)
     for name in outputs:

@@ -7,7 +7,9 @@ from ..ops import Kind, operation_of
 from .batch_axis import batch_offences
 from .copying import unwrap
 from .errors import Offence, UnconvertibleError
+from .inputs import input_offences
 from .offences import offences
+from .outputs import output_offences
 from .sizes import depends_on_image
 from .surgery import attribute, calls
 
@@ -28,26 +30,8 @@ def check_convertible(gm: fx.GraphModule, sites: str = "relu") -> None:
         )
         for node, _ in calls(gm, ClippedReLU)
     ]
-    inputs = [n for n in gm.graph.nodes if n.op == "placeholder" and n.users]
-    if len(inputs) > 1:
-        found.append(
-            Offence(
-                "(inputs)",
-                f"{len(inputs)} inputs: {', '.join(map(str, inputs))}",
-                None,
-                "wrap the model so that it takes one image batch",
-            )
-        )
-    output = next(n for n in gm.graph.nodes if n.op == "output").args[0]
-    if not isinstance(output, fx.Node):
-        found.append(
-            Offence(
-                "(output)",
-                f"returns a {type(output).__name__.removeprefix('immutable_')}",
-                None,
-                "wrap the model so that it returns one tensor of logits [B, classes]",
-            )
-        )
+    found += input_offences(gm)
+    found += output_offences(gm)
     if sites == "relu" and not found and not any(_spikes_at(gm, node) for node in gm.graph.nodes):
         found.append(
             Offence(

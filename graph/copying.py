@@ -50,7 +50,7 @@ def about(model: nn.Module) -> dict:
 
     It travels in the `meta` of a GraphModule, which deep copies keep (attributes they do not).
     """
-    if isinstance(model, fx.GraphModule) and "about" in model.meta:
+    if isinstance(model, fx.GraphModule) and "about" in getattr(model, "meta", {}):
         return model.meta["about"]
     names = ("mask_sites", "img_size", "in_chans", "num_classes", "model_name")
     return {

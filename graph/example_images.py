@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .copying import about
@@ -17,8 +17,6 @@ USUAL_SIZES = (224, 64, 32, 28)
 def guess_example(model: nn.Module) -> torch.Tensor | None:
     """One image of the size that the model was made for, if it says so, else None."""
     size = None
-    if isinstance(model, fx.GraphModule) and model.meta.get("image_shape"):
-        return like_weights(model, torch.zeros(1, *model.meta["image_shape"]))
     config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     if isinstance(config, dict) and config.get("input_size"):
         size = tuple(config["input_size"])

@@ -7,6 +7,8 @@ from torch import fx
 from torch.fx.node import has_side_effect
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
+from .inputs import known_shapes
+
 _SHAPES = re.compile(
     r"\b(shapes?|sizes?|dim(ension)?s?|channels?|elements|[1-5]-?D)\b", re.IGNORECASE
 )
@@ -35,13 +37,14 @@ has_side_effect(check_image_size)  # dead code elimination leaves it alone
 
 
 def guard_image_size(gm: fx.GraphModule) -> int:
-    """Put the check after the input of a graph that is good for one image size only."""
-    made_for = gm.meta.get("image_shape")
-    if not gm.meta.get("fixed_image_size") or not made_for:
+    """Put the check after the inputs of a graph that is good for one image size only."""
+    shapes = known_shapes(gm)
+    if not gm.meta.get("fixed_image_size") or not shapes:
         return 0
-    images = next(n for n in gm.graph.nodes if n.op == "placeholder")
-    with gm.graph.inserting_after(images):
-        gm.graph.call_function(check_image_size, (images, list(made_for)))
+    inputs = [n for n in gm.graph.nodes if n.op == "placeholder"]
+    for images, made_for in zip(inputs, shapes, strict=True):
+        with gm.graph.inserting_after(inputs[-1]):
+            gm.graph.call_function(check_image_size, (images, list(made_for)))
     gm.graph.lint()
     gm.recompile()
     return 1

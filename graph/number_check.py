@@ -6,9 +6,12 @@ import warnings
 import torch
 from torch import fx, nn
 
+from ..support.structure import inputs_of, tensors_of
 from .copying import copy_model
 from .errors import FAILURES, Offence, UnconvertibleError
 from .example_images import LARGEST_SIZE, like_weights, possible_shapes
+from .inputs import input_names
+from .outputs import output_nodes
 
 _REMEDY = (
     "it may be random in eval mode, change tensors in place through a view, or keep state; make it "
@@ -31,21 +34,25 @@ def check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
     traced_with = gm.meta.get("traced_with")
     if gm.meta.get("offences"):
         return
-    known = [tuple(given.shape)] if given is not None else []
-    known = [(2, *traced_with[1:])] if not known and traced_with is not None else known
+    given = None if given is None else inputs_of(given)
+    known = [[x.shape for x in given]] if given is not None else []
+    if not known and traced_with is not None:
+        known = [[(2, *shape) for shape in traced_with]]
     with _same_random_numbers(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the model's own, told when the caller runs it
         original = copy_model(model).eval()
-        for shape in known or possible_shapes(original):
-            noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-            noise = like_weights(model, noise) if given is None else noise.to(given)
+        for shapes in known or ([shape] for shape in possible_shapes(original)):
+            random = torch.Generator().manual_seed(0)
+            noise = [torch.randn(shape, generator=random) for shape in shapes]
+            noise = [like_weights(model, x) for x in noise] if given is None else noise
+            noise = noise if given is None else [x.to(y) for x, y in zip(noise, given, strict=True)]
             try:
-                expected = original(noise.clone())
-                again = expected if given is not None else original(noise.clone())
+                expected = _numbers(original, noise)
+                again = expected if given is not None else _numbers(original, noise)
             except FAILURES:
                 continue
-            if _is_finite_tensor(expected) and _is_finite_tensor(again):
-                if not torch.allclose(expected, again, rtol=1e-3, atol=1e-4):
+            if _are_finite(expected) and _are_finite(again):
+                if not _are_close(expected, again):
                     raise _offence("gives other numbers in a second call", _REMEDY)
                 _compare(expected, gm, noise)
             return
@@ -55,24 +62,41 @@ def check_numbers(model: nn.Module, gm: fx.GraphModule) -> None:
     raise _offence(what, "give example_inputs=images of the size that it is made for")
 
 
-def _is_finite_tensor(value) -> bool:
-    return isinstance(value, torch.Tensor) and bool(value.isfinite().all())
+def _numbers(network, noise: list[torch.Tensor]) -> list[torch.Tensor]:
+    """What a network gives; answers and indices as numbers. Nothing reads what is not given."""
+    unread = [None] * (len(input_names(network)) - len(noise))
+    given = tensors_of(network(*(x.clone() for x in noise), *unread))
+    return [x if x.is_floating_point() else x.double() for x in given]
 
 
-def _compare(expected: torch.Tensor, gm: fx.GraphModule, noise: torch.Tensor) -> None:
+def _are_finite(values: list[torch.Tensor]) -> bool:
+    return all(bool(value.isfinite().all()) for value in values)
+
+
+def _are_close(expected: list[torch.Tensor], again: list[torch.Tensor]) -> bool:
+    pairs = zip(expected, again, strict=True)
+    return all(torch.allclose(x, y, rtol=1e-3, atol=1e-4) for x, y in pairs)
+
+
+def _compare(expected: list[torch.Tensor], gm: fx.GraphModule, noise: list[torch.Tensor]) -> None:
     try:
-        got = gm.eval().forward(noise.clone())  # __call__ would print a failure
+        found = _numbers(gm.eval().forward, noise)  # __call__ would print a failure
     except FAILURES as error:
-        what = f"the traced graph fails on images of shape {tuple(noise.shape)} ({error})"
+        shapes = " and ".join(str(tuple(x.shape)) for x in noise)
+        what = f"the traced graph fails on images of shape {shapes} ({error})"
         raise _offence(what, "give example_inputs=images") from error
-    if not isinstance(got, torch.Tensor):
-        return
-    if got.shape != expected.shape:
-        what = f"tracing changed the shape of its output: {tuple(got.shape)}"
-        raise _offence(f"{what}, not {tuple(expected.shape)}", _REMEDY)
-    if not torch.allclose(got, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max() + 1e-9)):
-        worst = float((got - expected).abs().max())
-        raise _offence(f"tracing changed its numbers (by up to {worst:.3g})", _REMEDY)
+    count = len(output_nodes(gm))
+    if not len(found) == len(expected) == count:
+        what = f"{len(found)} of the {count} values that it returns are tensors"
+        raise _offence(what, "return tensors only")
+    for got, wanted in zip(found, expected, strict=True):
+        if got.shape != wanted.shape:
+            what = f"tracing changed the shape of its output: {tuple(got.shape)}"
+            raise _offence(f"{what}, not {tuple(wanted.shape)}", _REMEDY)
+        size = float(wanted.abs().max() + 1e-9) if wanted.numel() else 1.0
+        if not torch.allclose(got, wanted, rtol=1e-3, atol=1e-4 * size):
+            worst = float((got - wanted).abs().max())
+            raise _offence(f"tracing changed its numbers (by up to {worst:.3g})", _REMEDY)
 
 
 def _offence(what: str, remedy: str) -> UnconvertibleError:

@@ -54,8 +54,24 @@ def _remedy(row, module: nn.Module | None, quantised: bool, sites: str) -> str:
 def offences(gm: fx.GraphModule, sites: str = "relu") -> list[Offence]:
     """What the tracer noted and what the table refuses in a graph in normal form."""
     quantised = bool(calls(gm, QCFS))
-    found = [offence(gm, node, quantised, gm.meta["leaves"], sites) for node in gm.graph.nodes]
+    last = _behind_the_last_layer(gm)  # a tanh there acts on the readout, and nothing reads it
+    nodes = (
+        n for n in gm.graph.nodes if n not in last or operation_of(gm, n).kind is not Kind.SMOOTH
+    )
+    found = [offence(gm, node, quantised, gm.meta["leaves"], sites) for node in nodes]
     return gm.meta.get("offences", []) + [o for o in found if o is not None]
+
+
+def _behind_the_last_layer(gm: fx.GraphModule) -> set[fx.Node]:
+    """Nodes from which no weight layer, product or activation site is reached."""
+    found: set[fx.Node] = set()
+    for node in reversed(gm.graph.nodes):
+        readers = [n for n in node.users if n.op != "output"]
+        rows = (operation_of(gm, n) for n in readers)
+        end = not any(row.synapses or row.kind in (Kind.ACTIVATION, Kind.SITE) for row in rows)
+        if node.op.startswith("call_") and end and all(n in found for n in readers):
+            found.add(node)
+    return found
 
 
 def others_refused(root: nn.Module, graph: fx.Graph, leaves, sites: str) -> list[Offence]:

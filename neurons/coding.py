@@ -68,6 +68,10 @@ class Coding:
         """The readout after each step, [T, ...], from the sums of the first 1 to T outputs."""
         raise NotImplementedError
 
+    def read_last(self, sums: list[Tensor], readout: str) -> Tensor:
+        """The last of what `read` gives, [...]."""
+        raise NotImplementedError
+
     def window(self, readout: str, steps: int) -> tuple[int, int] | None:
         """First and last step that the readout after `steps` steps averages; None: it is a sum."""
         raise NotImplementedError
@@ -122,6 +126,11 @@ class Rate(Coding):
         before = torch.cat((torch.zeros_like(sums[:1]), sums))[skipped]
         return (sums - before) / (t - skipped).view(-1, *[1] * (sums.dim() - 1))
 
+    def read_last(self, sums, readout):
+        t = len(sums)
+        skipped = READOUTS[readout].skipped(t)
+        return (sums[-1] - sums[skipped - 1] if skipped else sums[-1]) / (t - skipped)
+
     def window(self, readout, steps):
         return READOUTS[readout].skipped(steps) + 1, steps
 
@@ -152,6 +161,9 @@ class Cumulative(Coding):
 
     def read(self, sums, readout):
         return sums
+
+    def read_last(self, sums, readout):
+        return sums[-1]
 
     def window(self, readout, steps):
         return None

@@ -16,16 +16,22 @@ class Accumulate(Timed, nn.Module):
 
     Args:
         coding: name of the coding.
+
+    Attributes:
+        readout: name of a readout; where it is set (rate coding, behind the last neurons), the mean
+            of its steps takes the place of the mean of all steps.
     """
 
     def __init__(self, coding: str):
         super().__init__()
         self.coding = coding
         self.rule = CODINGS[coding]
+        self.readout: str | None = None
         self.reset()
 
     def reset(self) -> None:
         self.total: Tensor | None = None
+        self.past: list[Tensor] = []  # the sum after each step, where a readout is set
 
     def forward(self, x: Tensor) -> Tensor:
         chunk = self.clock.split(x)
@@ -34,7 +40,11 @@ class Accumulate(Timed, nn.Module):
             self.total = torch.zeros_like(for_sums(chunk[0]))
         for k in range(self.clock.steps):
             self.total.add_(chunk[k])
-            self.rule.running(self.total, self.clock.start + k + 1, out=out[k])
+            if self.readout is None:
+                self.rule.running(self.total, self.clock.start + k + 1, out=out[k])
+            else:
+                self.past.append(self.total.clone())
+                out[k] = self.rule.read_last(self.past, self.readout)
         return out.view(x.shape)
 
     def extra_repr(self) -> str:

@@ -25,6 +25,7 @@ def _looks(records: Sequence[dict]) -> list[dict]:
 
 def accuracy_over_time(records: Sequence[dict]) -> Drawing | None:
     """Top-1 after every step (log axis), ANNs as horizontal lines."""
+    records = [r for r in records if r["top1"] is not None]
     snns = [r for r in records if r["top1_by_timestep"]]
     if not snns:
         return None
@@ -77,6 +78,7 @@ def _time_axis(axes, last: int) -> None:
 
 def accuracy_over_energy(records: Sequence[dict]) -> Drawing | None:
     """Top-1 against energy; the marker grows with the number of parameters."""
+    records = [r for r in records if r["top1"] is not None]
     pairs = zip(_looks(records), records, strict=True)
     shown = [(look, r) for look, r in pairs if r["energy_millijoules"] and r["parameters"]]
     if len(shown) < 2:

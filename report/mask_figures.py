@@ -46,7 +46,8 @@ def mask_groups(records: Sequence[dict]) -> list[list[dict]]:
     """
     groups: dict[tuple, dict[float, dict]] = {}
     for record in records:
-        if record["kind"] == "converted" and record["mask"] is not None:
+        told = record["mask"] is not None and record["top1"] is not None
+        if record["kind"] == "converted" and told:
             key = tuple(str(record.get(k)) for k in _ALIKE)
             groups.setdefault(key, {}).setdefault(record["mask"], record)
     return [

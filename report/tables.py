@@ -112,7 +112,13 @@ COLUMNS: tuple[Column, ...] = (
         "agreement",
         "Agrees, %",
         lambda r: percent(r["agreement_with_ann"]),
-        "share of images with the same answer as the ANN",
+        "share of images (of a dense output: of places) with the same answer as the ANN",
+    ),
+    Column(
+        "error",
+        "Error",
+        lambda r: plain_digits(r.get("error_to_ann")),
+        "relative error of the outputs against those of the ANN",
     ),
     Column("macs", "MACs", lambda r: number(r["macs"]), "multiply-accumulates per image"),
     Column(
@@ -195,6 +201,7 @@ def as_csv(records: Sequence[dict]) -> str:
         "spikes_per_synapse",
         "batch_independent",
         "images_per_second",
+        "error_to_ann",
     )
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

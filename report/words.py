@@ -54,8 +54,12 @@ def findings(records: Sequence[dict]) -> list[tuple[str, str]]:
 
 
 def _accuracy(record: dict, ann: dict | None) -> str:
+    if record["top1"] is None:  # another task
+        error = record.get("error_to_ann")
+        told = "no error known" if error is None else f"relative error {error:.3g}"
+        return f"{told} after {record['timesteps']} steps"
     text = f"{record['top1']:.2f} % top-1 after {record['timesteps']} steps"
-    if ann is None:
+    if ann is None or ann["top1"] is None:
         return text
     gap = ann["top1"] - record["top1"]
     if abs(gap) < 0.005:

@@ -11,6 +11,7 @@ from ..graph import Domain
 from ..neurons import SpikingNeuron
 from ..neurons.coding import CODINGS
 from ..ops import spelled
+from ..support.structure import KINDS
 from .allowed import PYTHON_HOMES, READABLE, find_class, find_function, known_operation
 from .fields import (
     COUNT,
@@ -29,6 +30,7 @@ from .fields import (
     is_name,
     is_path,
     kind,
+    list_of,
     one_of,
     optional,
     sizes_fit,
@@ -45,6 +47,12 @@ DTYPES = {
     name: getattr(torch, name)
     for name in "float16 bfloat16 float32 float64 bool uint8 int8 int16 int32 int64".split()
 }
+_STRUCTURE = {
+    "kind": one_of(KINDS),
+    "name?": NAME,
+    "keys?": (list_of(kind(str, int)), "a list of texts and numbers"),
+    "parts?": (kind(list), "a list"),
+}
 _SUM = (text("[0-9a-f]{64}"), "a SHA-256 sum")
 _FILE = {
     "schema": WHOLE,
@@ -52,7 +60,9 @@ _FILE = {
     "graph": (kind(list), "a list of nodes"),
     "modules": OBJECT,
     "image_shape": (optional(is_image), f"null or sizes of at most {LARGEST_IMAGE} values"),
+    "more_shapes?": (list_of(is_image), "a list of sizes of images"),
     "fixed_image_size": YES_OR_NO,
+    "output?": OBJECT,
     "made?": OBJECT,
     "report?": OBJECT,
     "checksums?": OBJECT,
@@ -100,7 +110,27 @@ def check(description: dict, leaves=()) -> None:
         _check_path("modules", path)
         if path not in leaves:
             _check_module(f"module {path}", written)
-    _check_graph(description["graph"], modules)
+    _check_graph(description["graph"], modules, _tensors_in(description.get("output"), "output"))
+    shapes, inputs = len(description.get("more_shapes", ())) + 1, description["graph"]
+    inputs = sum(node["op"] == "placeholder" for node in inputs)
+    need(shapes in (1, inputs), f"{inputs} inputs have {shapes} sizes")
+
+
+def _tensors_in(structure: dict | None, where: str) -> int | None:
+    """How many tensors a stored structure holds; None without one."""
+    if structure is None:
+        return None
+    check_fields(where, structure, _STRUCTURE)
+    what, keys, parts = structure["kind"], structure.get("keys", []), structure.get("parts", [])
+    leaf, named = what in ("tensor", "none"), what in ("dict", "fields")
+    need(not (leaf and parts), f"{where} of kind {{}} holds parts", what)
+    need(len(keys) == named * len(parts), f"{where} holds {len(parts)} parts and {len(keys)} keys")
+    need(len(set(keys)) == len(keys), f"{where} holds a key twice: {{}}", keys)
+    if what == "fields":
+        plain = all(is_name(key) and not key.startswith("_") for key in keys)
+        need("name" in structure and plain, f"fields {{}} of {where} must be plain names", keys)
+    found = (_tensors_in(part, f"part {i} of {where}") for i, part in enumerate(parts))
+    return int(what == "tensor") + sum(found)
 
 
 def _check_path(where: str, path: str) -> None:
@@ -122,7 +152,7 @@ def _check_module(where: str, written) -> None:
         list(leaves_of(value, shapes=True))
 
 
-def _check_graph(graph: list, modules: dict) -> None:
+def _check_graph(graph: list, modules: dict, outputs: int | None) -> None:
     names: set[str] = set()
     size = len(graph) + len(modules)
     for number, node in enumerate(graph):
@@ -131,7 +161,7 @@ def _check_graph(graph: list, modules: dict) -> None:
         name = node["name"]
         need(name not in names, f"name {name} of node {number} is taken")
         _check_target(f"node {name}", node, modules)
-        size += _check_arguments(f"node {name}", node, names)
+        size += _check_arguments(f"node {name}", node, names, outputs)
         names.add(name)
     ops = [node["op"] for node in graph]
     need("placeholder" in ops, "the graph has no input")
@@ -155,7 +185,7 @@ def _check_target(where: str, node: dict, modules: dict) -> None:
         need(is_name(target), f"target {{}} of {where} must be a plain identifier", target)
 
 
-def _check_arguments(where: str, node: dict, names: set[str]) -> int:
+def _check_arguments(where: str, node: dict, names: set[str], outputs: int | None) -> int:
     """Number of values in the arguments, which are those of earlier nodes and constants."""
     op, args, kwargs = node["op"], node["args"]["tuple"], node["kwargs"]["dict"]
     values = [*leaves_of(node["args"], names), *leaves_of(node["kwargs"], names)]
@@ -163,7 +193,9 @@ def _check_arguments(where: str, node: dict, names: set[str]) -> int:
     if op in ("placeholder", "get_attr"):
         need(not args and not kwargs, f"{where} must have no arguments")
     elif op == "output":
-        need(len(args) == 1 and args == reads and not kwargs, f"{where} must give one node's value")
+        flat = [{"tuple": reads}] if outputs else reads
+        right = args == flat and len(reads) == (outputs or 1) and not kwargs
+        need(right, f"{where} must give {f'{outputs} values' if outputs else 'the value'} of nodes")
     elif op == "call_method":
         need(reads and args[:1] == reads[:1], f"{where} must call a method of a node's value")
     elif op == "call_function":

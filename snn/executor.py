@@ -7,6 +7,7 @@ import torch
 from torch import fx
 
 from ..graph.domains import VARYING
+from ..graph.outputs import output_nodes
 from ..graph.surgery import attribute
 from ..neurons import Clock
 
@@ -29,12 +30,13 @@ class Executor:
         self.timed = [n for n in nodes if n.meta["domain"] in VARYING or n.meta.get("timed")]
         timed = set(self.timed)
         self.fixed = [n for n in nodes if n not in timed and n.op != "output"]
-        self.output = nodes[-1].args[0]
+        self.inputs = [n for n in nodes if n.op == "placeholder"]
+        self.outputs = output_nodes(graph_module)
         self.last_use: dict[fx.Node, list[fx.Node]] = {}
         seen: set[fx.Node] = set()
         for node in reversed(self.timed):
             for source in node.all_input_nodes:
-                if source in timed and source not in seen and source is not self.output:
+                if source in timed and source not in seen and source not in self.outputs:
                     seen.add(source)
                     self.last_use.setdefault(node, []).append(source)
 
@@ -52,15 +54,16 @@ class Executor:
         finally:
             self.observers.remove(entry)
 
-    def prepare(self, images: torch.Tensor, clock: Clock) -> dict[fx.Node, object]:
+    def prepare(self, inputs: tuple[torch.Tensor, ...], clock: Clock) -> dict[fx.Node, object]:
         """Values of all nodes that do not change over time."""
-        values: dict[fx.Node, object] = {}
+        values: dict[fx.Node, object] = dict(zip(self.inputs, inputs, strict=True))
         for node in self.fixed:
-            values[node] = images if node.op == "placeholder" else self._run(node, values, clock)
+            if node not in values:
+                values[node] = self._run(node, values, clock)
         return values
 
-    def chunk(self, fixed: dict[fx.Node, object], clock: Clock) -> tuple[torch.Tensor, int]:
-        """Simulate `clock.steps` steps; returns the output [K * B, ...] and the largest tensor."""
+    def chunk(self, fixed: dict[fx.Node, object], clock: Clock) -> tuple[list[torch.Tensor], int]:
+        """Simulate `clock.steps` steps; returns the outputs [K * B, ...] and the largest tensor."""
         values, largest = dict(fixed), 0
         for node in self.timed:
             value = self._run(node, values, clock)
@@ -69,7 +72,7 @@ class Executor:
                 largest = max(largest, value.numel())
             for done in self.last_use.get(node, ()):
                 del values[done]
-        return values[self.output], largest
+        return [values[node] for node in self.outputs], largest
 
     def _run(self, node: fx.Node, values: dict, clock: Clock):
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)

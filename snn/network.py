@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..counting import NodeCounter, Report, report_of, settle
-from ..graph import Domain
-from ..graph.image_size import check_image_size, is_about_shapes
+from ..graph.image_size import is_about_shapes
+from ..graph.inputs import as_batch, known_shapes, shapes_of
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
 from ..support.lock import Lock
+from ..support.structure import inputs_of
 from ..support.whole_numbers import whole_number
+from .checked_inputs import by_place, checked_inputs
 from .executor import Executor
 from .info import ConversionInfo
-from .readout import Readout
+from .readout import Outputs, Readouts
 from .recorder import Recording
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,12 @@ class Site:
 class SpikingNetwork(nn.Module):
     """A network of spiking neurons: `snn(images, timesteps=T)` -> readout [T, B, classes].
 
+    A network of several inputs is called with all of them, `snn(a, b, timesteps=T)`. One that gives a
+    structure (tuple, list, dictionary, named tuple, dataclass) gives its readout in the same one.
+
     Attributes:
+        inputs: names of the inputs.
+        outputs: what is known of its outputs (`readout.Outputs`).
         network: the graph, with its modules under the paths that they had in the original model.
         coding: how its neurons code values (`neurons.Coding`).
         sites: {name: `Site`}, in the order of the data flow.
@@ -69,6 +76,8 @@ class SpikingNetwork(nn.Module):
         self.coding = NEURONS[info.neuron].coding
         self.clock = Clock()
         self.executor = Executor(network)
+        self.inputs = tuple(node.target for node in self.executor.inputs)
+        self.outputs = Outputs.of(network)
         self.sites: dict[str, Site] = {}
         self.masks: dict[str, SeededMask] = {}
         for node in network.graph.nodes:
@@ -82,22 +91,23 @@ class SpikingNetwork(nn.Module):
                 self.masks[module.site] = module
         self._one_at_a_time = Lock()  # all units share one state
         self._recordings: list[Recording] = []
-        self._largest: dict[tuple[int, ...], int] = {}  # image shape: elements per image and step
+        self._largest: dict[tuple, int] = {}  # image shapes: elements per image and step
         self._told_of_the_end = False  # of a step-wise bias
 
     @torch.no_grad()
     def forward(
         self,
-        images: Tensor,
+        *inputs: Tensor,
         timesteps: int | None = None,
         chunk: int | None = None,
         first_index: int = 0,
         readout: str | None = None,
-    ) -> Tensor:
+    ):
         """Simulate `timesteps` steps from rest.
 
         Args:
-            images: [B, C, H, W], of the type and on the device of the network.
+            inputs: images [B, C, H, W], of the type and on the device of the network; of a network of
+                several inputs all of them, each [B, ...].
             timesteps: T (default: the T of the conversion).
             chunk: steps that run as one batch (default: chosen from memory); changes no result.
             first_index: number of the first image; images have the masks that belong to their
@@ -105,54 +115,63 @@ class SpikingNetwork(nn.Module):
             readout: "mean" or "second-half" (default: the one of the conversion).
 
         Returns:
-            [T, B, classes]: the estimate of the logits after each step.
+            [T, B, classes]: the estimate of the logits after each step; a structure of tensors
+            [T, B, ...] of a network that gives one. A softmax, tanh or the like behind the last
+            neurons acts on the estimate of what it reads (`readout.Readouts`).
         """
+        inputs, (timesteps, chunk, first_index, readout) = by_place(
+            len(self.inputs), inputs, timesteps, chunk, first_index, readout
+        )
         steps = self._steps(timesteps)
-        self._check_images(images)
+        inputs = checked_inputs(self.network, self.inputs, inputs)
         chunk = None if chunk is None else whole_number("chunk", chunk)
-        running = self.executor.output.meta["domain"] is Domain.RUNNING
-        collected = Readout(self.coding, running, readout or self.info.readout)
+        readout = readout or self.info.readout
+        collected = Readouts(self.outputs, self.network, self.coding, readout)
         with self._one_at_a_time:
-            self._run(images, steps, chunk, int(first_index), collected)
+            self._run(inputs, steps, chunk, int(first_index), collected)
         return collected.result()
 
     def _run(
-        self, images: Tensor, steps: int, chunk: int | None, first_index: int, collected: Readout
+        self, inputs: tuple, steps: int, chunk: int | None, first_index: int, collected: Readouts
     ) -> None:
         """A simulation from rest to rest, with what is recorded of it."""
         self.reset()
         for recording in self._recordings:
             recording.begin()
-        self.clock.batch, self.clock.first_index = len(images), first_index
+        self.clock.batch, self.clock.first_index = len(inputs[0]), first_index
         self.clock.start, self.clock.steps = 0, 1
+        collected.begin()
         try:
-            self._simulate(images, steps, chunk, collected)
+            self._simulate(inputs, steps, chunk, collected)
         except RuntimeError as error:
-            if self._fits(images) or not is_about_shapes(error):
+            if self._fits(inputs) or not is_about_shapes(error):
                 raise
+            sizes = " and ".join(str(shape) for shape in shapes_of(inputs))
             raise ValueError(
-                f"the network failed on images of size {tuple(images.shape[1:])}: {error}; if they "
+                f"the network failed on images of size {sizes}: {error}; if they "
                 "do not fit, give images of the size that it is made for"
             ) from error
         finally:  # also after a failure: the next simulation starts from rest
+            collected.end()
             self.reset()
             self.clock.start, self.clock.steps = 0, 1
         for recording in self._recordings:
             recording.finish()
 
-    def _simulate(self, images: Tensor, steps: int, chunk: int | None, collected: Readout) -> None:
-        fixed = self.executor.prepare(images, self.clock)
+    def _simulate(self, inputs: tuple, steps: int, chunk: int | None, collected: Readouts) -> None:
+        fixed = self.executor.prepare(inputs, self.clock)
+        size, batch = tuple(shapes_of(inputs)), len(inputs[0])
         while self.clock.start < steps:
-            self.clock.steps = min(self._chunk(images, chunk), steps - self.clock.start)
-            output, largest = self.executor.chunk(fixed, self.clock)
-            collected.add(output, self.clock.steps)
-            self._largest[tuple(images.shape[1:])] = largest // (self.clock.steps * len(images))
+            self.clock.steps = min(self._chunk(inputs, chunk), steps - self.clock.start)
+            outputs, largest = self.executor.chunk(fixed, self.clock)
+            collected.add(outputs, self.clock.steps)
+            self._largest[size] = largest // (self.clock.steps * batch)
             self.clock.start += self.clock.steps
 
-    def _fits(self, images: Tensor) -> bool:
+    def _fits(self, inputs: tuple) -> bool:
         """Whether images of this size are known to pass through the network."""
-        size = tuple(images.shape[1:])
-        return size in self._largest or size == tuple(self.network.meta.get("image_shape") or ())
+        size = shapes_of(inputs)
+        return tuple(size) in self._largest or size == known_shapes(self.network)
 
     def reset(self) -> None:
         """Forget the state of all units."""
@@ -215,7 +234,7 @@ class SpikingNetwork(nn.Module):
 
     def audit(
         self,
-        images: Tensor,
+        *inputs: Tensor,
         timesteps: int | None = None,
         chunk: int | None = None,
         first_index: int = 0,
@@ -224,12 +243,15 @@ class SpikingNetwork(nn.Module):
 
         Args: see `forward`.
         """
+        inputs, (timesteps, chunk, first_index) = by_place(
+            len(self.inputs), inputs, timesteps, chunk, first_index
+        )
         steps = self._steps(timesteps)
-        self._check_images(images)
+        inputs = checked_inputs(self.network, self.inputs, inputs)
         counter = NodeCounter(self)
-        with self.set_aside(), counter.attached(), counter.forward(images) as marked:
-            self(marked, steps, chunk, first_index)
-        counter.close(len(images), steps)
+        with self.set_aside(), counter.attached(), counter.forward(as_batch(inputs)) as marked:
+            self(*inputs_of(marked), timesteps=steps, chunk=chunk, first_index=first_index)
+        counter.close(len(inputs[0]), steps)
         return report_of(self, steps, settle(counter.ledger, spiking=True))
 
     @property
@@ -279,40 +301,12 @@ class SpikingNetwork(nn.Module):
             )
         return steps
 
-    def _check_images(self, images: Tensor) -> None:
-        if not isinstance(images, Tensor) or images.dim() < 2 or len(images) == 0:
-            raise ValueError(
-                f"images of shape {getattr(images, 'shape', None)} must be a batch "
-                "[B, C, H, W] with at least one image"
-            )
-        weight = next(self.network.parameters(), None)
-        if weight is not None and (weight.dtype, weight.device) != (images.dtype, images.device):
-            raise ValueError(
-                f"images are {images.dtype} on {images.device}, the network is {weight.dtype} on "
-                f"{weight.device}; give images.to(device={str(weight.device)!r}, "
-                f"dtype={weight.dtype})"
-            )
-        if images.is_floating_point() and not bool(images.isfinite().all()):
-            bad = [i for i, image in enumerate(images) if not bool(image.isfinite().all())]
-            raise ValueError(
-                f"image {bad[0]} of the batch ({len(bad)} of {len(images)}) holds NaN or infinity, "
-                "which neurons would turn into spikes; check how the images are read and normalised"
-            )
-        made_for = self.network.meta.get("image_shape")
-        if made_for and images.dim() != len(made_for) + 1:
-            raise ValueError(
-                f"images of shape {tuple(images.shape)} must be a batch "
-                f"[B, {', '.join(map(str, made_for))}]"
-            )
-        if self.network.meta.get("fixed_image_size") and made_for:
-            check_image_size(images, made_for)
-
-    def _chunk(self, images: Tensor, chunk: int | None) -> int:
+    def _chunk(self, inputs: tuple, chunk: int | None) -> int:
         if any(recording.single_steps for recording in self._recordings):
             return 1
         if chunk is not None:
             return chunk
-        per_step = self._largest.get(tuple(images.shape[1:]))
+        per_step, images = self._largest.get(tuple(shapes_of(inputs))), inputs[0]
         if per_step is None:
             return 1
         budget = CHUNK_BYTES["cuda" if images.is_cuda else "cpu"]

@@ -7,6 +7,7 @@ from torch import fx, nn
 
 from ..graph import Domain
 from ..neurons import NEURONS, Accumulate, SpikingNeuron
+from ..support.structure import Structure
 from .allowed import find_class, find_function
 from .description import DESCRIPTION, DTYPES, TENSORS, leaves_of
 from .fields import LARGEST, fits, sizes_fit
@@ -65,8 +66,11 @@ def build(description: dict, tensors: dict, leaf_modules: dict) -> SpikingNetwor
             node.meta["shape"] = tuple(written["shape"])
         nodes[written["name"]] = node
     gm = fx.GraphModule(root, graph, "SpikingGraph")
+    if "output" in description:
+        gm.meta["output"] = Structure.from_json(description["output"])
     gm.meta.update(
         image_shape=description["image_shape"],
+        more_shapes=description.get("more_shapes", []),
         fixed_image_size=description["fixed_image_size"],
         leaves=frozenset(leaf_modules),
     )

@@ -30,6 +30,10 @@ SCHEMA = 1
 def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool, report: Report) -> None:
     """Write a conversion; both files appear whole or not at all.
 
+    Of a network that gives tuples, lists or dictionaries the structure is stored, too; a named tuple
+    or dataclass (a `ModelOutput`) is stored by its name and fields, and `load` gives it back as a named
+    tuple: `out.logits` works on both.
+
     Args:
         folder: made if missing.
         made: further entries for conversion.json (how it was made).
@@ -52,6 +56,10 @@ def save(network: SpikingNetwork, folder, made: dict, leaf_modules: bool, report
         "fixed_image_size": bool(gm.meta.get("fixed_image_size")),
         "report": report.as_dict(),
     }
+    if gm.meta.get("more_shapes"):
+        description["more_shapes"] = gm.meta["more_shapes"]
+    if "output" in gm.meta:
+        description["output"] = gm.meta["output"].as_json()
     tensors = {
         key: value.detach().cpu().contiguous().clone() for key, value in all_tensors(gm).items()
     }

@@ -58,9 +58,9 @@ class _Assignment:
             node.meta["domain"] = Domain.PARAMETER
         elif node.op == "output":
             node.meta["domain"] = Domain.SIZE
-            source = node.args[0]
-            if source.meta["domain"] not in VARYING:
-                node.replace_input_with(source, self.coerce(source, Domain.RUNNING))
+            for source in node.all_input_nodes:
+                if source.meta["domain"] not in VARYING:
+                    node.replace_input_with(source, self.coerce(source, Domain.RUNNING))
         else:
             self.assign_call(node)
 

@@ -39,27 +39,29 @@ class Example:
     """The values that one batch of images gives at the nodes of a graph.
 
     Args:
-        images: [B, C, H, W] (or any other shape), on the device of the model.
+        inputs: the first inputs, each [B, C, H, W] (or any other shape), on the device of the model.
         root: the model; its modules are called on fake tensors.
     """
 
-    def __init__(self, images: torch.Tensor, root: nn.Module, fake: FakeTensorMode | None = None):
+    def __init__(self, inputs, root: nn.Module, fake: FakeTensorMode | None = None):
         self.fake = fake or FakeTensorMode(allow_non_fake_inputs=True)
-        self.images = self.fake.from_tensor(images)
+        self.inputs = [self.fake.from_tensor(x) for x in inputs]
         self.root = root
         self.values: dict[fx.Node, object] = {}
         self._seen: set[fx.Node] = set()
 
     def variant(self, larger_image: bool, more_images: bool) -> "Example":
         """An example with images of twice the size, with one image more, or both."""
-        shape = list(self.images.shape)
-        if larger_image:
-            shape[2:] = [2 * n for n in shape[2:]]
-        if more_images:
-            shape[0] += 1
-        with self.fake:
-            images = torch.empty(shape, dtype=self.images.dtype, device=self.images.device)
-        return Example(images, self.root, self.fake)
+        inputs = []
+        for x in self.inputs:
+            shape = list(x.shape)
+            if larger_image:
+                shape[2:] = [2 * n for n in shape[2:]]
+            if more_images:
+                shape[0] += 1
+            with self.fake:
+                inputs.append(torch.empty(shape, dtype=x.dtype, device=x.device))
+        return Example(inputs, self.root, self.fake)
 
     def follow(self, node: fx.Node) -> None:
         """Compute the value of a new node, where those of its inputs are known."""
@@ -72,8 +74,9 @@ class Example:
         shapes_only = any(isinstance(value, FakeTensor) for value in tree_leaves(known))
         with torch.no_grad(), self.fake if shapes_only else contextlib.nullcontext():
             if node.op == "placeholder":
-                if not any(n.op == "placeholder" for n in self.values):
-                    self.values[node] = self.images
+                number = sum(n.op == "placeholder" for n in self._seen) - 1
+                if number < len(self.inputs):
+                    self.values[node] = self.inputs[number]
             elif node.op == "get_attr":
                 self.values[node] = operator.attrgetter(node.target)(self.root)
             elif node.op == "call_module":

@@ -16,8 +16,10 @@ from torch.utils._pytree import tree_map_only
 
 from ...ops import Kind, module_operation
 from ...ops.modules import FOREIGN
+from ...support.structure import TENSOR, structure_of
 from ..errors import FAILURES
 from ..example_images import quiet
+from ..inputs import drop_unused_inputs, names_of_inputs
 from ..sizes import depends_on_image, only_from_sizes
 from ..surgery import add_module, attribute
 from .examples import NEEDS_VALUES, Example
@@ -36,31 +38,36 @@ class ShapeTracer(fx.Tracer):
 
     Args:
         leaf_modules: types or names of modules that are not looked into.
-        example: image batch [B, C, H, W] on the model's device, or None.
+        example: the first inputs, such as an image batch [B, C, H, W], on the model's device, or None.
         int_spaces: globals of files in which int() of a batch size stays a node.
     """
 
     proxy_buffer_attributes = True
 
-    def __init__(self, leaf_modules=(), example: torch.Tensor | None = None, int_spaces=()):
+    def __init__(
+        self, leaf_modules=(), example: tuple[torch.Tensor, ...] | None = None, int_spaces=()
+    ):
         super().__init__(param_shapes_constant=False)
         self.leaf_types = tuple(m for m in leaf_modules if isinstance(m, type))
         self.leaf_names = {m for m in leaf_modules if isinstance(m, str)}
         self.user_leaves: set[str] = set()
-        self.images, self.int_spaces = example, int_spaces
+        self.inputs, self.int_spaces = example, int_spaces
         self.example: Example | None = None
         self.fixed_image_size = False
+        self.output = TENSOR
+        self.no_tensors: list[tuple[str, object]] = []  # (name, value) in the output
         self._variants: dict[tuple[bool, bool], Example] = {}
         self._thread: int | None = None  # the one that traces
         self._computing_example = False
 
     def trace(self, root, concrete_args=None):
-        if self.images is not None:
-            self.example = Example(self.images, root)
+        if self.inputs is not None:
+            self.example = Example(self.inputs, root)
         self._thread = threading.get_ident()
         try:
             super().trace(root, concrete_args)
             self._drop_questions()
+            drop_unused_inputs(self.graph)
             self._check_state()
             return self.graph
         finally:
@@ -89,17 +96,35 @@ class ShapeTracer(fx.Tracer):
     def create_args_for_root(self, root_fn, is_module, concrete_args=None):
         """One input for each argument of forward that must be given, the images first of all."""
         _, *parameters = inspect.signature(root_fn).parameters.values()
-        named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        names = [p.name for i, p in enumerate(named) if i == 0 or p.default is p.empty]
+        names = names_of_inputs(parameters)
         others = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
         inputs = [self.create_proxy("placeholder", n, (), {}) for n in names or ["images"]]
         given = {name: self.create_proxy("placeholder", name, (), {}) for name in others}
 
         def run(*arguments):
             with patched(self.int_spaces):
-                return root_fn(*arguments, **given)
+                output = root_fn(*arguments, **given)
+            return self._flat(output)
 
         return run, [self.root, *inputs]
+
+    def _flat(self, output):
+        """The tensors of the model's output one after the other; `output` keeps their structure."""
+        self.output, leaves = structure_of(output, _is_proxy)
+        if any(_is_proxy(leaf) and self._holds_several(leaf) for leaf in leaves):
+            parts = [tuple(x) if self._holds_several(x) else x for x in leaves]
+            self.output, leaves = structure_of(self.output.fill(parts), _is_proxy)
+        kept = [x if _is_proxy(x) or isinstance(x, torch.Tensor) else None for x in leaves]
+        names = zip(self.output.names(), leaves, kept, strict=True)
+        self.no_tensors = [(name, leaf) for name, leaf, one in names if one is None]
+        if self.no_tensors:  # refused; the rest of the graph is looked at all the same
+            self.output, kept = structure_of(self.output.fill(kept), _is_proxy)
+        return kept[0] if self.output is TENSOR else tuple(kept)
+
+    def _holds_several(self, leaf) -> bool:
+        """Whether a value of the graph is a tuple or list of tensors, such as of `torch.split`."""
+        value = self.known(leaf, missing=None) if _is_proxy(leaf) else None
+        return isinstance(value, (tuple, list)) and not isinstance(value, torch.Size)
 
     # -- what is asked for each module and each attribute of one ------------------------------
 
@@ -175,7 +200,7 @@ class ShapeTracer(fx.Tracer):
         except FAILURES as error:
             if node.op == "call_module" and node.target in self.user_leaves:
                 return  # it may do what fake tensors cannot
-            raise ExampleFails(self.images.shape, error) from error
+            raise ExampleFails(self.inputs, error) from error
         value = self.example.values.get(node)
         shapes = tree_map_only(torch.Tensor, lambda x: tuple(x.shape), value)
         if isinstance(value, torch.Tensor):

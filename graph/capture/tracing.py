@@ -9,11 +9,14 @@ import torch
 from torch import fx, nn
 
 from ...support.messages import near_names
+from ...support.structure import TENSOR, inputs_of
 from ..copying import about, copy_model, unwrap
 from ..errors import FAILURES, UnconvertibleError
 from ..example_images import guess_example, like_weights, usual_images
 from ..image_size import check_image_size
+from ..inputs import as_batch, input_names, shapes_of, zeros
 from ..offences import others_refused
+from ..outputs import no_tensor
 from ..surgery import free_name, rename
 from .tracer import ShapeTracer
 from .tracing_errors import NeedsExample, explain
@@ -40,32 +43,40 @@ def trace(
     """
     model = unwrap(model)
     leaf_modules = _leaves(model, leaf_modules)
-    if isinstance(model, fx.GraphModule):  # of an earlier trace, whose leaves stay leaves
-        leaf_modules += model.meta.get("leaves", ())
+    leaf_modules += _meta(model).get("leaves", ())  # of an earlier trace, whose leaves stay leaves
     given = _given_example(model, example_inputs)
-    guessed = guess_example(model) if given is None else given
+    guessed = _guessed(model) if given is None else given
     with _ONE_AT_A_TIME:
         tracer = _first_that_traces(model, leaf_modules, guessed, given is not None, sites)
-    copied, example = tracer.root, tracer.images
+    copied, example = tracer.root, tracer.inputs
     fallback = example is not None and example is not guessed
     graph = copy.deepcopy(tracer.graph)
     paths = _valid_names(copied, graph)
     module = fx.GraphModule(copied, graph, type(model).__name__)
     if fallback and tracer.fixed_image_size:
-        module.meta["image_shape"] = tuple(example.shape[1:])
+        module.meta["image_shape"] = shapes_of(example)[0]
     module.meta.update(
-        example=None if fallback else example,
-        traced_with=None if example is None else tuple(example.shape),
+        example=None if fallback or example is None else as_batch(example),
+        traced_with=None if example is None else shapes_of(example),
         fixed_image_size=tracer.fixed_image_size,
         training=model.training,
         leaves=frozenset(paths.get(name, name) for name in tracer.user_leaves),
     )
     module.meta["about"] = about(model)
-    if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
+    if tracer.output is not TENSOR:
+        module.meta["output"] = tracer.output
+    if tracer.no_tensors:
+        module.meta["offences"] = [no_tensor(*found) for found in tracer.no_tensors]
+    if _meta(model).get("fixed_image_size"):
         module.meta["fixed_image_size"] = True
     tracer.forget()
     log.info("traced %s: %d nodes", type(model).__name__, len(graph.nodes))
     return module
+
+
+def _meta(model: nn.Module) -> dict:
+    """What an earlier trace of ours has noted; torchvision's feature extractors are graphs without."""
+    return getattr(model, "meta", {}) if isinstance(model, fx.GraphModule) else {}
 
 
 def _leaves(model: nn.Module, leaf_modules) -> list:
@@ -82,19 +93,29 @@ def _leaves(model: nn.Module, leaf_modules) -> list:
     return [leaf for leaf in leaf_modules if not isinstance(leaf, nn.Module)] + instances
 
 
-def _given_example(model: nn.Module, example_inputs) -> torch.Tensor | None:
+def _guessed(model: nn.Module) -> tuple[torch.Tensor, ...] | None:
+    """What a graph was made with, or an image of the size that a model names."""
+    example = zeros(model)
+    example = guess_example(model) if example is None else example
+    return None if example is None else tuple(like_weights(model, x) for x in inputs_of(example))
+
+
+def _given_example(model: nn.Module, example_inputs) -> tuple[torch.Tensor, ...] | None:
+    """As many of the given tensors as the network has inputs, two images of each."""
     if isinstance(example_inputs, (tuple, list)) and example_inputs:
-        example_inputs = example_inputs[0]
+        example_inputs = tuple(example_inputs[: len(input_names(model))])
     if example_inputs is None:
         return None
-    if not isinstance(example_inputs, torch.Tensor):
-        raise ValueError(
-            f"example_inputs is a {type(example_inputs).__name__}; give one batch of "
-            "images as a tensor [B, C, H, W]"
-        )
-    if isinstance(model, fx.GraphModule) and model.meta.get("fixed_image_size"):
-        check_image_size(example_inputs, model.meta.get("image_shape") or example_inputs.shape[1:])
-    return like_weights(model, example_inputs[:2].detach())
+    for one in inputs_of(example_inputs):
+        if not isinstance(one, torch.Tensor):
+            raise ValueError(
+                f"example_inputs is a {type(one).__name__}; give one batch of "
+                "images as a tensor [B, C, H, W]"
+            )
+    example = inputs_of(example_inputs)
+    if _meta(model).get("fixed_image_size"):
+        check_image_size(example[0], _meta(model).get("image_shape") or example[0].shape[1:])
+    return tuple(like_weights(model, x[:2].detach()) for x in example)
 
 
 def _first_that_traces(
@@ -103,7 +124,8 @@ def _first_that_traces(
     """The tracer of the first example that works; otherwise the first failure that tells something."""
     failure = None
     examples = [] if guessed is None else [guessed]
-    for example in examples if given else itertools.chain(examples, [None], usual_images(model)):
+    usual = ((image,) for image in usual_images(model))
+    for example in examples if given else itertools.chain(examples, [None], usual):
         tracer, error = _attempt(model, leaf_modules, example)
         if error is None:
             return tracer

@@ -13,7 +13,9 @@ from ..errors import Offence
 from ..image_size import is_about_shapes
 
 _PACKAGE = __name__.removesuffix("graph.capture.tracing_errors")
-_OURS = tuple(f"{_PACKAGE}{part}." for part in ("graph", "convert", "calibrate", "neurons"))
+_OURS = tuple(
+    f"{_PACKAGE}{part}." for part in ("graph", "convert", "calibrate", "neurons", "support")
+)
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 _STANDARD = f"{Path(os.__file__).parent}{os.sep}"
 
@@ -53,12 +55,13 @@ class ExampleFails(CannotFollow):
         misfit: because of their size.
     """
 
-    def __init__(self, shape, error: Exception):
+    def __init__(self, inputs, error: Exception):
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
         self.misfit = isinstance(error, AssertionError) or is_about_shapes(error)
         if self.misfit:
             super().__init__(
-                f"images of shape {tuple(shape)} do not fit ({reason})",
+                f"images of shape {shapes} do not fit ({reason})",
                 "give a batch of images [B, C, H, W] of the size that the network is made for (as "
                 "example_inputs=, or in the loader)",
             )

@@ -187,6 +187,7 @@ def test_what_cannot_be_converted_is_refused_before_the_loader_is_read(images):
                 yield batch
 
     network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.SiLU(), nn.Conv2d(2, 2, 3), nn.GELU())
+    network.append(nn.Conv2d(2, 2, 1))  # behind the last layer GELU would act on the readout
     with pytest.raises(UnconvertibleError) as caught:
         activation_thresholds(network, Loader([images, images]))
     assert [o.module_path for o in caught.value.offences] == ["1", "3"]

@@ -28,11 +28,12 @@ class Wrong(nn.Module):
         super().__init__()
         self.a, self.b = Block(nn.ReLU()), Block(nn.GELU())
         self.inner = nn.Sequential(Block(nn.SiLU()), nn.ReLU(), Block(nn.PReLU()))
+        self.head = nn.Linear(3, 2)
 
     def forward(self, x):
         x = self.inner(self.b(self.a(x)))
         x = F.leaky_relu(x, 0.1)
-        return x.mean((2, 3))
+        return self.head(x.mean((2, 3)))
 
 
 def test_every_offence_is_listed_with_path_operation_line_and_remedy():
@@ -76,7 +77,8 @@ def test_every_offence_is_listed_with_path_operation_line_and_remedy():
     ids=lambda m: type(m).__name__,
 )
 def test_no_other_activation_is_taken_for_relu(module):
-    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3), module)
+    last = nn.Conv2d(3, 3, 1)  # behind the last layer it would act on the readout
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3), module, last)
     for call in (insert_qcfs, lambda m: convert_model(m, calibration=[torch.zeros(1, 3, 8, 8)])):
         with pytest.raises(UnconvertibleError, match=f"3: {type(module).__name__}") as caught:
             call(model)
@@ -141,18 +143,36 @@ class Output(nn.Module):
         self.conv, self.wrap = nn.Conv2d(3, 3, 3), wrap
 
     def forward(self, x):
-        return self.wrap(F.relu(self.conv(x)).mean((2, 3)))
+        return self.wrap(F.relu(self.conv(x)).mean((2, 3)), x)
 
 
-def test_two_inputs_are_refused():
-    with pytest.raises(UnconvertibleError, match="left, right"):
-        insert_qcfs(TwoImages())
+def test_two_inputs_without_an_example_are_refused():
+    for given in (None, torch.randn(2, 3, 8, 8), [torch.randn(2, 3, 8, 8)]):
+        with pytest.raises(UnconvertibleError, match=r"example_inputs=\(left, right\)"):
+            insert_qcfs(TwoImages(), example_inputs=given)
 
 
-@pytest.mark.parametrize("wrap", [lambda y: {"logits": y}, lambda y: (y, y), lambda y: [y]])
-def test_an_output_that_is_no_tensor_is_refused(wrap):
-    with pytest.raises(UnconvertibleError, match="returns a"):
+OUTPUTS = {
+    "None": (lambda y, x: None, "returns None"),
+    "nothing": (lambda y, x: (), "returns no tensor"),
+    "a number": (lambda y, x: {"logits": y, "count": 3}, "a value of type int as 'count'"),
+    "a text": (lambda y, x: "cat", "a value of type str"),
+    "an object": (lambda y, x: [y, object()], r"a value of type object as '\[1\]'"),
+    "a size": (lambda y, x: (y, x.shape[0]), r"returns a number as '\[1\]'"),
+    "a shape": (lambda y, x: (y, x.shape), r"returns a number as '\[1\]'"),
+    "a constant": (lambda y, x: torch.ones(2, 3), "does not depend on the image"),
+    "zeros": (lambda y, x: {"z": torch.zeros(x.shape[0], 3)}, "not depend on the image as 'z'"),
+    "another batch axis": (lambda y, x: y.t(), "batch lies on axis 1"),
+    "several at once": (lambda y, x: y.split(1, 1), "several tensors at once.*example_inputs"),
+}
+
+
+@pytest.mark.parametrize("what", OUTPUTS)
+def test_an_output_that_is_no_tensor_of_the_image_is_refused(what):
+    wrap, message = OUTPUTS[what]
+    with pytest.raises(UnconvertibleError, match=message) as caught:
         insert_qcfs(Output(wrap))
+    assert [offence.module_path for offence in caught.value.offences] == ["(output)"]
 
 
 class Decides(nn.Module):
@@ -325,7 +345,7 @@ def test_refusal_comes_before_any_calibration_work():
                 seen.append(1)
                 yield torch.zeros(2, 3, 8, 8)
 
-    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.GELU())
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.GELU(), nn.Conv2d(3, 3, 1))
     with pytest.raises(UnconvertibleError):
         convert_model(model, calibration=Loader())
     assert len(seen) <= 1, "one batch may be read as the example"

@@ -4,6 +4,7 @@ Two real conversions are changed in every place and every way that their JSON ha
 (a stranger can compute them). Nothing may run, hang, end in a traceback or take memory.
 """
 
+import collections
 import copy
 import functools
 import hashlib
@@ -110,9 +111,26 @@ class Attends(nn.Module):
         return self.head(x.transpose(1, 2).flatten(2)[..., :8].amax(1))
 
 
+Heads = collections.namedtuple("Heads", "logits boxes")
+
+
+class Several(nn.Module):
+    """Two inputs; a dictionary, a named tuple, a list and None in the output."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(1, 4, 3, padding=1)
+        self.head, self.boxes = nn.Linear(4, 5), nn.Conv2d(4, 4, 1)
+
+    def forward(self, left, right):
+        x = F.relu(self.left(left)) + F.relu(self.right(right))
+        heads = Heads(self.head(x.mean((2, 3))), self.boxes(x))
+        return {"heads": heads, 3: [F.interpolate(heads.boxes, scale_factor=2.0), None]}
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Folders of two conversions: {name: folder}."""
+    """Folders of three conversions: {name: folder}."""
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("saved")
     quantised = insert_qcfs(Small().eval(), levels=4, threshold=1.0)
@@ -122,7 +140,9 @@ def saved(tmp_path_factory):
     snn.save(root / "cnn", weights="somewhere")
     quantised = insert_qcfs(Attends().eval(), levels=8, threshold=1.0)
     convert_model(quantised, neuron="multi", mask=0.25, seed=4).save(root / "attention")
-    return {name: root / name for name in ("cnn", "attention")}
+    pair = torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8)
+    convert_model(insert_qcfs(Several().eval(), example_inputs=pair)).save(root / "several")
+    return {name: root / name for name in ("cnn", "attention", "several")}
 
 
 @pytest.fixture
@@ -231,7 +251,7 @@ def mutated(description: dict, path, change) -> dict:
 EACH = 60  # changes of a kind
 
 
-@pytest.mark.parametrize("name", ["cnn", "attention"])
+@pytest.mark.parametrize("name", ["cnn", "attention", "several"])
 def test_whatever_is_changed_nothing_runs_and_refusals_are_one_sentence(folder, name):
     where = folder(name)
     original = read(where)
@@ -243,6 +263,40 @@ def test_whatever_is_changed_nothing_runs_and_refusals_are_one_sentence(folder, 
             refused[kind] = refused.get(kind, 0) + (refusal(where) is not None)
     assert set(tried) == {"delete", "type", "text", "number", "key", "twice", "order", "op"}
     assert all(refused.values()) and sum(refused.values()) > sum(tried.values()) / 2, refused
+
+
+def structure(description, *parts):
+    """A part of the stored structure of the output."""
+    return functools.reduce(lambda o, k: o["parts"][k], parts, description["output"])
+
+
+STRUCTURES = {
+    "code as a field": lambda d: structure(d, 0).update(keys=[f"a={CODE}", "b"]),
+    "a private field": lambda d: structure(d, 0).update(keys=["_a", "b"]),
+    "a keyword as a field": lambda d: structure(d, 0).update(keys=["class", "b"]),
+    "code as a name": lambda d: structure(d, 0).update(name=f"A;{CODE}"),
+    "no name": lambda d: structure(d, 0).pop("name"),
+    "a field twice": lambda d: structure(d, 0).update(keys=["a", "a"]),
+    "a key too few": lambda d: structure(d).update(keys=["heads"]),
+    "a key too many": lambda d: structure(d).update(keys=["heads", 3, 4]),
+    "a list with keys": lambda d: structure(d, 1).update(keys=[0, 1]),
+    "a tensor with parts": lambda d: structure(d, 0, 0).update(parts=[{"kind": "none"}]),
+    "another kind": lambda d: structure(d, 0).update(kind="object"),
+    "a tensor too many": lambda d: structure(d, 1, 1).update(kind="tensor"),
+    "a tensor too few": lambda d: structure(d, 0, 0).update(kind="none"),
+    "no structure": lambda d: d.pop("output"),
+    "a size too many": lambda d: d["more_shapes"].append([1, 8, 8]),
+    "a huge size": lambda d: d.update(more_shapes=[[10**6, 10**6]]),
+}
+
+
+@pytest.mark.parametrize("what", STRUCTURES)
+def test_a_structure_that_no_output_has(folder, what):
+    where = folder("several")
+    description = read(where)
+    STRUCTURES[what](description)
+    write(where, description)
+    assert "conversion.json" in refusal(where)
 
 
 # -- faults that have a name -------------------------------------------------------------------------

@@ -118,6 +118,19 @@ def confidence(text: str) -> float:
     return 1.0 if text.strip() in ("1", "1.0") else real_number(0, 1, "a confidence", False)(text)
 
 
+def numbers(text: str) -> list[float]:
+    """One number per channel, or one for all: 0.5 or 0.485,0.456,0.406."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) not in (1, 3) or not all(map(math.isfinite, found)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be one number or three with commas between, e.g. 0.485,0.456,0.406"
+        )
+    return found
+
+
 mask_ratio = real_number(0, 1, "a mask ratio (share of spikes dropped)")
 
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 
 from ..convert import convert_model
+from ..convert.api import sites_of
 from ..distributed import world_size
 from ..graph import prepare
 from ..neurons import NEURONS
@@ -40,19 +41,32 @@ class Settings:
         return {key.replace("_", " "): value for key, value in shown.items()}
 
 
-def check_arguments(arguments) -> None:
-    """Refuse combinations that mean nothing, before any work."""
+def check_arguments(arguments, own: bool) -> None:
+    """Refuse combinations that mean nothing, before any work.
+
+    Args:
+        own: the network is one of another library.
+    """
     if world_size() > 1:
         raise ValueError(
             "tools/convert.py is no work for several processes; start it without torchrun"
         )
+    if own:
+        return
+    for name in ("sites", "method", "levels", "classes", "img_size", "mean", "std"):
+        if getattr(arguments, name) is not None:
+            raise ValueError(
+                f"--{name.replace('_', '-')} belongs to --timm, --torchvision or --model: what was "
+                "trained with QCFS keeps its sites, levels and inputs; leave it out"
+            )
     if arguments.weights is None and arguments.cfg is not None:
         raise ValueError(
             "--cfg belongs to --weights PATH; a run keeps its own recipe, name it with --run DIR"
         )
     if arguments.weights is not None and arguments.cfg is None:
         raise ValueError(
-            "--weights needs the recipe of its network; give --cfg NAME, e.g. --cfg mst_swin_t.yaml"
+            "--weights needs its network; give --cfg NAME (a recipe, e.g. mst_swin_t.yaml), --timm "
+            "NAME, --torchvision NAME or --model PACKAGE.MODULE:FUNCTION"
         )
     if arguments.weights is not None and arguments.run is not None:
         raise ValueError("--run and --weights name two networks; give one of them")
@@ -89,10 +103,11 @@ def settle(arguments, run) -> Settings:
         else f"given; trained with {trained:g}"
     )
     coding = NEURONS[values["neuron"]].coding
+    always = "thresholds" if run.kind == "own" else "none"  # without QCFS images are needed
     for name, known in (
         ("attention", coding.attentions),
         ("readout", coding.readouts),
-        ("calibrate", ("none", *coding.calibrations)),
+        ("calibrate", (always, *coding.calibrations)),
     ):
         if getattr(arguments, name) is None and values[name] not in known:
             values[name], origins[name] = next(iter(known)), f"the only one for {values['neuron']}"
@@ -137,10 +152,22 @@ def convert(run, settings: Settings, arguments, device):
     calibration, extra = None, {}
     if settings.calibrate != "none":
         data = run.data(arguments.data, arguments.data_path)
-        images = training_images(data, settings.calibration_images, settings.seed)
+        count = settings.calibration_images
+        if arguments.calibration_images is None:
+            count = min(count, len(data.split("train")))
+        images = training_images(data, count, settings.seed)
         calibration = [batch.to(device) for batch in images.split(50)]
-        extra = {"calibrate": settings.calibrate, "calibration_steps": settings.timesteps}
-    prepared = prepare(network, example_inputs=calibration[0] if calibration else None)
+        extra = {"calibrate": settings.calibrate}
+        if settings.calibrate != "thresholds" or run.kind != "own":
+            extra["calibration_steps"] = settings.timesteps
+    extra |= {
+        name: getattr(arguments, name)
+        for name in ("sites", "method", "levels")
+        if getattr(arguments, name) is not None
+    }
+    example = calibration[0] if calibration else None
+    sites = sites_of(extra.get("sites", "auto"), settings.neuron)
+    prepared = prepare(network, example_inputs=example, sites=sites)
     snn = convert_model(
         prepared,
         neuron=settings.neuron,

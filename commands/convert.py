@@ -2,7 +2,15 @@
 
 import contextlib
 
-from ..support.choices import ATTENTIONS, CALIBRATIONS, NEURONS, READOUTS, SCALINGS
+from ..support.choices import (
+    ATTENTIONS,
+    CALIBRATIONS,
+    METHODS,
+    NEURONS,
+    READOUTS,
+    SCALINGS,
+    SITES,
+)
 from . import cli
 
 
@@ -19,13 +27,34 @@ def parser() -> cli.Parser:
     add(
         "--weights",
         metavar="PATH",
-        help="convert published or foreign weights instead of a run; needs --cfg (default: none)",
+        help="convert published or foreign weights instead of a run; needs --cfg, --timm, "
+        "--torchvision or --model (default: none)",
     )
     add(
         "--cfg",
         metavar="NAME_OR_PATH",
         help="recipe of the network that --weights belongs to (no default)",
     )
+    for name, what in (
+        ("--timm", "a network of timm"),
+        ("--torchvision", "a network of torchvision"),
+        ("--model", "what a function of yours makes, PACKAGE.MODULE:FUNCTION"),
+    ):
+        add(
+            name,
+            metavar="NAME" if name != "--model" else "PACKAGE.MODULE:FUNCTION",
+            help=f"convert {what} instead of a run, with --weights FILE or the library's own "
+            "pretrained weights; needs --data (no default)",
+        )
+    add("--weights-prefix", default="", metavar="TEXT", help="prefix of the names in --weights that "
+        'is taken off, e.g. "backbone." (default: none)')  # fmt: skip
+    add("--classes", type=cli.whole_number(1, "a number of classes", 10), metavar="N", help="classes "
+        "of --timm or --torchvision (default: as the library makes it)")  # fmt: skip
+    add("--img-size", type=cli.whole_number(8, "a size in pixels", 224), metavar="N", help="side of "
+        "the images of such a network (default: as its library says, or 224)")  # fmt: skip
+    add("--mean", type=cli.numbers, metavar="R,G,B", help="mean of each channel that its images are "
+        "normalised with, for pixels in [0, 1] (default: as its library says)")  # fmt: skip
+    add("--std", type=cli.numbers, metavar="R,G,B", help="standard deviation likewise")
     add("--data", metavar="NAME", help="data set to calibrate and check on (default: the run's)")
     add("--data-path", metavar="DIR", help="folder of the data (default: the data set's own place)")
     add(
@@ -74,6 +103,26 @@ def parser() -> cli.Parser:
         "stream or everywhere, to training images (default: the recipe's)",
     )
     add(
+        "--sites",
+        choices=SITES,
+        default=None,
+        help="of a network without QCFS: in place of ReLU, or in front of every layer with weights and "
+        "every product (default: all, relu for --neuron if)",
+    )
+    add(
+        "--method",
+        choices=["auto", *METHODS],
+        default=None,
+        help="of a network without QCFS: how thresholds are taken from images; auto compares on "
+        "held-back ones (default: auto)",
+    )
+    add(
+        "--levels",
+        type=cli.whole_number(1, "a number of levels", 64),
+        metavar="N",
+        help="of a network without QCFS: levels L (default: chosen out of 16 to 256)",
+    )
+    add(
         "--calibration-images",
         type=cli.whole_number(1, "a number of images", 300),
         metavar="N",
@@ -93,16 +142,18 @@ def parser() -> cli.Parser:
 
 def command(arguments) -> None:
     """Convert, check, save; the tag folder appears only when all of it is written."""
-    from . import conversion, conversion_check, run_on_disk, weights
+    from . import conversion, conversion_check, run_on_disk, strangers, weights
 
     device = cli.start(arguments)
-    conversion.check_arguments(arguments)
-    foreign = arguments.weights is not None
-    run = (
-        weights.open_weights(arguments)
-        if foreign
-        else run_on_disk.open_run(arguments.run, arguments.output)
-    )
+    own = strangers.door_of(arguments) is not None
+    conversion.check_arguments(arguments, own)
+    foreign = own or arguments.weights is not None
+    if own:
+        run = strangers.open_stranger(arguments)
+    elif foreign:
+        run = weights.open_weights(arguments)
+    else:
+        run = run_on_disk.open_run(arguments.run, arguments.output)
     if foreign and run.kind == "direct":
         with weights.run_folder(run) as run:
             pass
@@ -110,7 +161,7 @@ def command(arguments) -> None:
         cli.say(f"run folder: {run.folder}")
         cli.say(f"next: python tools/eval.py --run {run.folder}")
         return
-    if run.kind != "qcfs":
+    if not run.converts:
         raise ValueError(
             f"run {run.folder} has no QCFS activations to convert (it was trained by "
             "tools/train_direct.py); evaluate it as it is with python tools/eval.py --run DIR"
@@ -118,12 +169,14 @@ def command(arguments) -> None:
     settings = conversion.settle(arguments, run)
     tag = arguments.tag or conversion.default_tag(settings)
     conversion.check_tag(tag)
-    source = arguments.weights if foreign else run.folder
-    cli.say(f"converting {source} ({run.build['model']}, epoch {run.checkpoint['epoch']})")
+    source = run.checkpoint["weights"] if foreign else run.folder
+    epoch = "" if own else f", epoch {run.checkpoint['epoch']}"
+    cli.say(f"converting {source} ({run.build['model']}{epoch})")
     cli.say_settings(settings.shown())
     conversion.warn(settings, run)
     snn, prepared = conversion.convert(run, settings, arguments, device)
     report = conversion_check.check(snn, prepared, run, settings, arguments, device)
+    opened = run
     with weights.run_folder(run) if foreign else contextlib.nullcontext(run) as run:
         folder = run.folder / "snn" / tag
         conversion.save(snn, folder, settings, run, report)
@@ -131,3 +184,5 @@ def command(arguments) -> None:
     named = arguments.run is not None or arguments.output != "runs"
     cli.say("next: python tools/eval.py" + (f" --run {run.folder}" if named else ""))
     conversion_check.say_report(snn, report)
+    if own and not arguments.no_check:
+        strangers.say_comparison(snn, opened, arguments, settings, device)

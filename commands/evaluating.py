@@ -8,7 +8,7 @@ from ..distributed import barrier, is_main, rank, world_size
 from ..report import write_report
 from ..snn import load
 from ..train import conversions_of, find_conversion, new_files, read_metrics
-from . import rebuild, run_on_disk
+from . import rebuild, run_on_disk, strangers
 from .cli import say, say_settings
 
 WATCHED = 4  # images of the split whose spikes the report shows one by one
@@ -18,7 +18,7 @@ def open_runs(arguments) -> list[run_on_disk.Run]:
     """All runs that are compared, read before any work; a missing conversion is found here."""
     runs = [run_on_disk.open_run(path) for path in (arguments.run or [None])]
     for run in runs:
-        if run.kind == "qcfs" and (arguments.tag is not None or not conversions_of(run.folder)):
+        if run.converts and (arguments.tag is not None or not conversions_of(run.folder)):
             find_conversion(run.folder, arguments.tag)
     return runs
 
@@ -37,7 +37,7 @@ def open_bundles(arguments, runs: list[run_on_disk.Run]) -> list:
         )
     for run, bundle in zip(runs, bundles, strict=True):
         bundle.split(arguments.split)
-        if bundle.num_classes != run.build["num_classes"]:
+        if run.kind != "own" and bundle.num_classes != run.build["num_classes"]:
             raise ValueError(
                 f"run {run.folder} tells {run.build['num_classes']} classes apart, "
                 f"but {bundle.name} has {bundle.num_classes}; choose data with the "
@@ -59,9 +59,13 @@ class Found:
 def evaluate_run(run: run_on_disk.Run, bundle, arguments, device, found: Found) -> None:
     """Add the records of a run: its network, then its conversion (one if trained directly)."""
     size = arguments.img_size
-    network = run.network() if size is None else rebuild.for_size(run, bundle.img_size)
-    network = network.to(device)
-    if run.kind != "qcfs":
+    if run.build.get("source") == "function":
+        say(f"{run.build['model']} is not called because a file names it: its conversion alone")
+        network = None
+    else:
+        network = run.network() if size is None else rebuild.for_size(run, bundle.img_size)
+        network = network.to(device)
+    if not run.converts:
         direct = run.kind == "direct"
         steps = max(arguments.timesteps) if arguments.timesteps and direct else None
         more = {"name": run.folder.name, "spiking": direct, "timesteps": steps}
@@ -77,7 +81,8 @@ def evaluate_run(run: run_on_disk.Run, bundle, arguments, device, found: Found) 
     steps = max(arguments.timesteps) if arguments.timesteps else snn.info.timesteps
     _say_conversion(run, folder.name, snn, steps, bundle, arguments)
     more = {"name": run.folder.name, "spiking": False}
-    found.records.append(_record(network, run, bundle, arguments, device, **more))
+    if network is not None:
+        found.records.append(_record(network, run, bundle, arguments, device, **more))
     name = f"{run.folder.name}/{folder.name}"
     more = {"name": name, "spiking": True, "timesteps": steps, "ann": network}
     found.records.append(_record(snn, run, bundle, arguments, device, **more))
@@ -104,6 +109,8 @@ def _record(model, run, bundle, arguments, device, *, spiking: bool, **more) -> 
         workers=run.cfg.DATA.WORKERS,
         limit=arguments.limit,
     )
+    if run.kind == "own" and not strangers.labelled(run, bundle):
+        more["task"] = "counts"  # its classes are others, or there are none
     return evaluation.evaluate(
         model,
         loader,
@@ -144,7 +151,7 @@ def _say_conversion(run, tag: str, snn, steps: int, bundle, arguments) -> None:
             "readout": (info.readout, made),
             "T": (steps, "given" if arguments.timesteps else made),
             "mask": (f"{info.mask:g}, scaling {info.mask_scaling}", made),
-            "calibration": (_calibration(info.calibration), made),
+            "calibration": (_calibration(info), made),
             "energy": (
                 arguments.energy or run.cfg.EVAL.ENERGY,
                 "given" if arguments.energy else "recipe or default",
@@ -153,8 +160,11 @@ def _say_conversion(run, tag: str, snn, steps: int, bundle, arguments) -> None:
     )
 
 
-def _calibration(made) -> str:
-    return f"{made.method}, {made.images} images" if made else "none"
+def _calibration(info) -> str:
+    made, own = info.calibration, info.fidelity
+    parts = [f"thresholds by {own.method}, {own.images} images"] if own else []
+    parts += [f"{made.method}, {made.images} images"] if made else []
+    return "; ".join(parts) or "none"
 
 
 def write(found: Found, runs, bundle, arguments, device) -> None:

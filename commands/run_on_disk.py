@@ -26,8 +26,14 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """ "qcfs" (to be converted), "direct" (spikes already) or "ann"."""
+        """ "qcfs" (to be converted), "own" (the same, of another library), "direct" (spikes
+        already) or "ann"."""
         return self.checkpoint.get("kind", "qcfs")
+
+    @property
+    def converts(self) -> bool:
+        """Whether it holds a network that is converted, and not one that is evaluated as it is."""
+        return self.kind in ("qcfs", "own")
 
     @property
     def build(self) -> dict:
@@ -48,6 +54,8 @@ class Run:
             in_chans=self.build["in_chans"],
             name=name,
             path=path,
+            mean=self.build.get("mean"),
+            std=self.build.get("std"),
         )
 
 

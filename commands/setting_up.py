@@ -15,8 +15,13 @@ def open_data(
     in_chans: int | None = None,
     name: str | None = None,
     path: str | None = None,
+    **more,
 ):
-    """The config's data set, prepared for its network; `name` and `path` choose another one."""
+    """The config's data set, prepared for its network; `name` and `path` choose another one.
+
+    Args:
+        more: other arguments of `load_dataset`.
+    """
     same = name is None or name == cfg.DATA.NAME
     return load_dataset(
         name or cfg.DATA.NAME,
@@ -28,6 +33,7 @@ def open_data(
         download=cfg.DATA.DOWNLOAD,
         crop_pct=cfg.DATA.CROP_PCT,
         interpolation=cfg.DATA.INTERPOLATION,
+        **more,
     )
 
 

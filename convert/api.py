@@ -68,7 +68,8 @@ def insert_qcfs(
         ValueError: impossible levels, threshold, mask or site names.
     """
     ratio = check_ratio(mask)
-    prepared = prepare(model, leaf_modules, example_inputs, _sites(sites, "relu"))
+    sites = "relu" if SITES.check(sites) == "auto" else sites
+    prepared = prepare(model, leaf_modules, example_inputs, sites)
     gm = prepared.copy()
     open_sites_to_qcfs(gm, levels, threshold, thresholds)
     _set_masks(gm, ratio, mask_sites, "none")
@@ -79,9 +80,10 @@ def insert_qcfs(
     return gm.train(prepared.training)
 
 
-def _sites(sites: str, otherwise: str) -> str:
-    """The choice, or what "auto" means here."""
-    return otherwise if SITES.check(sites) == "auto" else sites
+def sites_of(sites: str, neuron: str) -> str:
+    """Where the sites are: "auto" is everywhere for neurons that can be negative."""
+    everywhere = NEURONS[neuron].stands_for_signed
+    return ("all" if everywhere else "relu") if SITES.check(sites) == "auto" else sites
 
 
 def _keep_image_shape(gm: fx.GraphModule) -> None:
@@ -183,7 +185,7 @@ def convert_model(
         calibration = Batches(calibration, input_names(model))
         example_inputs = calibration.first if example_inputs is None else example_inputs
     signed = NEURONS[neuron].stands_for_signed
-    sites = _sites(sites, "all" if signed else "relu")
+    sites = sites_of(sites, neuron)
     prepared = prepare(model, leaf_modules, example_inputs, sites)
     gm = prepared.copy()
     if not signed:

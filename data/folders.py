@@ -23,6 +23,7 @@ IMAGENET_SIZE = 224  # pixels
 IMAGENET_CLASSES = 1000
 IMAGENET_RESIZE = 8 / 7  # 256 for 224: shorter side before the centre is cut, as published
 DEFAULT_FRACTION = 0.2  # share held out where there is no val/ folder
+UNLABELLED = "(no labels)"  # the class of a folder without class folders
 DECODE_LIMIT = 32 * 2**20  # bytes: folders up to here are decoded once at loading, to be sure
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def load_imagefolder(folder, img_size, in_chans, download, val_fraction=0.0, see
 
     With `train/` and `val/` those are the splits. Without `val/`, `val_fraction` (default 0.2) of
     each class is held out, chosen by file name: images that are added later move no other image.
+    A folder of images without class folders has no labels: one class of that name, to calibrate with.
     Every image is checked before anything else happens. The shorter side is resized to
     `img_size` and the centre is cut.
     """
@@ -39,8 +41,9 @@ def load_imagefolder(folder, img_size, in_chans, download, val_fraction=0.0, see
         raise ValueError("imagefolder needs the folder of your images; say --data-path DIR")
     must_hold_something("imagefolder", folder)
     root = folder / "train" if (folder / "train").is_dir() else folder
-    class_names = _class_names(root)
-    train = _listed(root, class_names)
+    flat = _is_flat(root)
+    class_names = [UNLABELLED] if flat else _class_names(root)
+    train = [(path, 0) for path in list_images(root)] if flat else _listed(root, class_names)
     split_by_name = not has_val_folder(folder)
     if split_by_name:
         train, val = _held_out(root, train, val_fraction or DEFAULT_FRACTION, seed)
@@ -61,9 +64,16 @@ def load_imagefolder(folder, img_size, in_chans, download, val_fraction=0.0, see
         in_chans=prep.in_chans,
         img_size=size,
         class_names=class_names,
-        note=f"class folders in {folder.name!r}: {count}",
+        note=f"{'images without labels' if flat else 'class folders'} in {folder.name!r}: {count}",
         default_augment="digits" if grey else "imagenet" if large else "crop-flip",
     )
+
+
+def _is_flat(root: Path) -> bool:
+    """Whether images lie in a folder itself, and none in folders inside."""
+    entries = [path for path in root.iterdir() if not path.name.startswith(".")]
+    images = any(p.suffix.lower() in SUFFIXES for p in entries if p.is_file())
+    return images and not any(path.is_dir() for path in entries)
 
 
 def has_val_folder(folder: Path) -> bool:

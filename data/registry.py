@@ -1,5 +1,6 @@
 """Names of data sets, and the one way to load one."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..support.messages import near_names
@@ -39,6 +40,8 @@ def load_dataset(
     download: bool = False,
     crop_pct: float = 0.0,
     interpolation: str = "bilinear",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> DataBundle:
     """Load a data set by name.
 
@@ -55,6 +58,7 @@ def load_dataset(
         crop_pct: of image files, the share of the resized side that is cut out for evaluation
             (1: the shorter side becomes `img_size`); 0: the set's own (0.875 on ImageNet).
         interpolation: with `crop_pct`, how files are resized for evaluation.
+        mean, std: of each channel, for pixels in [0, 1]; None: the set's own.
 
     Raises:
         ValueError: unknown name, missing or damaged files, impossible values.
@@ -76,6 +80,9 @@ def load_dataset(
             if not split.source.in_memory:
                 split.source.resize_ratio = 1 / crop_pct
                 split.source.interpolation = interpolation
+    if mean is not None and std is not None:
+        for split in (bundle.train, bundle.val):
+            split.preparation = replace(split.preparation, mean=tuple(mean), std=tuple(std))
     return _with_select(bundle, fraction, seed) if fraction else bundle
 
 

@@ -8,6 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..convert import insert_qcfs
 from ..models import create_model, list_models
+from ..models.theirs import SOURCES, Theirs
 from ..neurons import MOST_LEVELS, QCFS
 from ..support.messages import reason, shown
 
@@ -48,13 +49,9 @@ def build_network(build: dict) -> nn.Module:
     Raises:
         ValueError: unknown name, or numbers that do not go together.
     """
-    model = create_model(
-        build["model"],
-        num_classes=build["num_classes"],
-        img_size=build["img_size"],
-        in_chans=build["in_chans"],
-        **build["overrides"],
-    )
+    if "source" in build:
+        return _theirs(build)
+    model = _ours(build)
     if build.get("levels") is None:
         return model
     return insert_qcfs(
@@ -64,6 +61,26 @@ def build_network(build: dict) -> nn.Module:
         mask=build["mask"],
         mask_sites=build.get("mask_sites") or None,
     )
+
+
+def _ours(build: dict) -> nn.Module:
+    return create_model(
+        build["model"],
+        num_classes=build["num_classes"],
+        img_size=build["img_size"],
+        in_chans=build["in_chans"],
+        **build["overrides"],
+    )
+
+
+def _theirs(build: dict) -> nn.Module:
+    """A network of another library by its name; no function that a file names is called."""
+    if build["source"] not in ("timm", "torchvision"):
+        raise ValueError(
+            f"it is what the function {build['model']!r} makes, and no function is called because a "
+            "file names it; evaluate its conversion alone"
+        )
+    return Theirs(build["source"], build["model"], build["num_classes"]).make()
 
 
 def set_clip_share(model: nn.Module, share: float) -> None:
@@ -79,7 +96,8 @@ def check_build(build: dict, state: dict[str, Tensor]) -> None:
     The network is built without storage, so that sizes in a file cost nothing before they are
     compared with its weights.
     """
-    for key, (holds, condition) in _BUILD.items():
+    theirs = "source" in build
+    for key, (holds, condition) in (_THEIRS if theirs else _BUILD).items():
         if not holds(build.get(key, [] if key == "mask_sites" else None)):
             raise ValueError(f"build.{key} is {shown(build.get(key))}, but must be {condition}")
     try:
@@ -88,13 +106,9 @@ def check_build(build: dict, state: dict[str, Tensor]) -> None:
             _CallLimit(_CALLS * (len(state) + 10)),
             torch.device("meta"),
         ):
-            empty = create_model(
-                build["model"],
-                num_classes=build["num_classes"],
-                img_size=build["img_size"],
-                in_chans=build["in_chans"],
-                **build["overrides"],
-            )
+            if theirs and build["source"] == "function":
+                return  # which is not called (see `_theirs`)
+            empty = _theirs(build) if theirs else _ours(build)
     except (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ValueError(f"its build makes no network ({reason(error)})") from error
     bytes_given = sum(tensor.nbytes for tensor in state.values())
@@ -120,6 +134,20 @@ class _CallLimit(TorchFunctionMode):
                 "its build makes a network of many more layers than it has weights for"
             )
         return function(*args, **(kwargs or {}))
+
+
+_STATISTICS = (
+    lambda v: type(v) is list and len(v) in (1, 3) and all(map(_is_number, v)),
+    "1 or 3 numbers",
+)
+_THEIRS = {  # the same of a network of another library
+    **{key: _BUILD[key] for key in ("img_size", "in_chans", "overrides", "levels", "mask")},
+    "source": (lambda v: v in SOURCES, f"one of {', '.join(SOURCES)}"),
+    "model": (lambda v: type(v) is str and len(v) < 200, "a name"),
+    "num_classes": (lambda v: v is None or _whole(1, _LARGEST)[0](v), "None or a whole number"),
+    "mean": _STATISTICS,
+    "std": _STATISTICS,
+}
 
 
 def _is_modest(value) -> bool:

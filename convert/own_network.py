@@ -15,8 +15,10 @@ from ..calibrate import Batches
 from ..calibrate.thresholds import METHODS, check_percentile, observe_sites
 from ..graph import Prepared
 from ..graph.planned_sites import open_sites
+from ..neurons import MOST_LEVELS
 from ..snn.info import Fidelity
 from ..support.structure import inputs_of, tensors_of
+from ..support.whole_numbers import whole_number
 from .passes.sites import open_sites_to_qcfs
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ def quantise_own(
     """
     names = list(METHODS) if method == "auto" else [METHODS.check(method)]
     check_percentile(percentile)
+    if levels is not None:
+        levels = whole_number("levels", levels, most=MOST_LEVELS, hint=", e.g. 16")
     tried = default_levels if levels is None else (levels,)
     open_choice = len(names) * len(tried) > 1
     split = _held_back(calibration, open_choice)

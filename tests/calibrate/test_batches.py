@@ -76,7 +76,9 @@ def test_known_calibrations_do_what_they_say_on_a_plain_network_and_unknown_ones
     layers = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)]
     model = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
     plain, fitted = (
-        convert_model(model, calibration=images, calibrate=name, calibration_steps=steps)
+        convert_model(
+            model, calibration=images, calibrate=name, calibration_steps=steps, method="max"
+        )
         for name, steps in (("thresholds", None), ("bias", 4))
     )
     expected = model(images).mean(0)  # what it takes out is the drift that images share

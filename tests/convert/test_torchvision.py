@@ -93,7 +93,6 @@ def test_networks_with_relu_equal_their_quantised_network(name):
 
 
 @pytest.mark.slow
-@pytest.mark.skip(reason='needs sites="all"')
 @pytest.mark.parametrize("name", SMOOTH)
 def test_networks_with_hard_swish_equal_their_quantised_network(name):
     make, pixels, outputs = SMOOTH[name]

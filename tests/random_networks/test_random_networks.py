@@ -14,7 +14,7 @@ ALL_SEEDS = 40
 WITHOUT = {  # of no use in a network of its own
     *"half meshgrid vstack channel_affine getattr number size assertion constant_pad".split(),
     *"set_part zeros ones full empty arange linspace eye tensor new_tensor new_full".split(),
-    *"empty_like new_empty tril_indices triu_indices lshift rshift".split(),
+    *"empty_like new_empty tril_indices triu_indices lshift rshift one_hot".split(),
     *(f"max_pool{axes}d_with_indices" for axes in (1, 2, 3)),  # tests/convert/test_operands.py
 }
 outcomes = collections.Counter()

@@ -11,7 +11,7 @@ from spikeswap.configs.checks import check_values
 from spikeswap.support import choices
 
 REGISTRIES = {name: value for name, value in vars(choices).items() if name.isupper()}
-BARE = ["ATTENTIONS"]  # names without anything behind them
+BARE = ["ATTENTIONS", "PRODUCTS", "SITES"]  # names without anything behind them
 NAMES = """
 import json, sys
 from spikeswap.support import choices

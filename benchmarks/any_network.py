@@ -3,8 +3,8 @@
 Random weights, moved norm statistics, no thought of spikes: `convert_model(model, calibration=...)`.
 A family passes if the spiking network gives the logits of its quantised network in float64 (relative
 error at most 1e-6, on two images of noise) in every step from some step on, until nothing changes any
-more. Networks above 20 million parameters run in float32 and are judged by the proof that every
-conversion makes of itself (three steps with ideal neurons).
+more. Networks above 20 million parameters, and those that cast to float32 inside, run in float32 and are
+judged by the proof that every conversion makes of itself (three steps with ideal neurons).
 
     python benchmarks/any_network.py                          # multi, all families, about an hour
     python benchmarks/any_network.py --neuron stbif --families resnet vision_transformer
@@ -169,6 +169,9 @@ def _moved(model: torch.nn.Module) -> torch.nn.Module:
         if isinstance(getattr(module, "running_var", None), torch.Tensor):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
+    for weight in model.parameters():  # a head of zeros would tell nothing
+        if weight.dim() > 1 and not bool(weight.any()):
+            torch.nn.init.normal_(weight, std=0.02)
     return model
 
 
@@ -189,13 +192,23 @@ def exact_from(snn, images, expected) -> tuple[int | None, float]:
     return (first if first <= len(errors) else None), errors[-1]
 
 
+def _runs_in_float64(model: torch.nn.Module, side: int) -> bool:
+    """Some cast to float32 inside."""
+    try:
+        with torch.no_grad():
+            model.double()(torch.randn(1, 3, side, side, dtype=torch.float64))
+    except RuntimeError:
+        return False
+    return True
+
+
 def measure(name: str, source: str, options) -> dict:
     start = time.time()
     row: dict = {"variant": name, "neuron": options.neuron}
     model, side = build(name, source)
     row["side"], row["parameters"] = side, sum(p.numel() for p in model.parameters())
-    large = row["parameters"] > LARGE
-    model = model if large else model.double()
+    large = row["parameters"] > LARGE or not _runs_in_float64(model, side)
+    model = model.float() if large else model.double()
     dtype = torch.float32 if large else torch.float64
     images = torch.randn(4, 3, side, side, dtype=dtype)
     calibration, images = [images[:2]], images[2:]

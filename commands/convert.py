@@ -54,7 +54,8 @@ def parser() -> cli.Parser:
         "the images of such a network (default: as its library says, or 224)")  # fmt: skip
     add("--mean", type=cli.numbers, metavar="R,G,B", help="mean of each channel that its images are "
         "normalised with, for pixels in [0, 1] (default: as its library says)")  # fmt: skip
-    add("--std", type=cli.numbers, metavar="R,G,B", help="standard deviation likewise")
+    add("--std", type=cli.numbers, metavar="R,G,B", help="standard deviation of each channel "
+        "(default: as its library says)")  # fmt: skip
     add("--data", metavar="NAME", help="data set to calibrate and check on (default: the run's)")
     add("--data-path", metavar="DIR", help="folder of the data (default: the data set's own place)")
     add(

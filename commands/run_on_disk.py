@@ -56,6 +56,7 @@ class Run:
             path=path,
             mean=self.build.get("mean"),
             std=self.build.get("std"),
+            labels=self.kind != "own",
         )
 
 

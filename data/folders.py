@@ -28,12 +28,14 @@ DECODE_LIMIT = 32 * 2**20  # bytes: folders up to here are decoded once at loadi
 _log = logging.getLogger(__name__)
 
 
-def load_imagefolder(folder, img_size, in_chans, download, val_fraction=0.0, seed=0) -> DataBundle:
+def load_imagefolder(
+    folder, img_size, in_chans, download, val_fraction=0.0, seed=0, labels=True
+) -> DataBundle:
     """A user's own class folders; grey or colour, any sizes, each class a folder of images.
 
     With `train/` and `val/` those are the splits. Without `val/`, `val_fraction` (default 0.2) of
     each class is held out, chosen by file name: images that are added later move no other image.
-    A folder of images without class folders has no labels: one class of that name, to calibrate with.
+    Unless `labels`, a folder of images without class folders is taken, too: one class "(no labels)".
     Every image is checked before anything else happens. The shorter side is resized to
     `img_size` and the centre is cut.
     """
@@ -41,7 +43,7 @@ def load_imagefolder(folder, img_size, in_chans, download, val_fraction=0.0, see
         raise ValueError("imagefolder needs the folder of your images; say --data-path DIR")
     must_hold_something("imagefolder", folder)
     root = folder / "train" if (folder / "train").is_dir() else folder
-    flat = _is_flat(root)
+    flat = not labels and _is_flat(root)
     class_names = [UNLABELLED] if flat else _class_names(root)
     train = [(path, 0) for path in list_images(root)] if flat else _listed(root, class_names)
     split_by_name = not has_val_folder(folder)

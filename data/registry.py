@@ -42,6 +42,7 @@ def load_dataset(
     interpolation: str = "bilinear",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    labels: bool = True,
 ) -> DataBundle:
     """Load a data set by name.
 
@@ -59,6 +60,7 @@ def load_dataset(
             (1: the shorter side becomes `img_size`); 0: the set's own (0.875 on ImageNet).
         interpolation: with `crop_pct`, how files are resized for evaluation.
         mean, std: of each channel, for pixels in [0, 1]; None: the set's own.
+        labels: False: an imagefolder may be a folder of images without class folders, too.
 
     Raises:
         ValueError: unknown name, missing or damaged files, impossible values.
@@ -71,7 +73,7 @@ def load_dataset(
     folder = given_folder(name, path, may_be_new=download)
     arguments = (folder, img_size, in_chans, download)
     if name == "imagefolder":
-        bundle = load_imagefolder(*arguments, val_fraction=fraction, seed=seed)
+        bundle = load_imagefolder(*arguments, val_fraction=fraction, seed=seed, labels=labels)
         fraction = fraction if has_val_folder(folder) else 0.0
     else:
         bundle = LOADERS[name](*arguments)

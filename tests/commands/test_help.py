@@ -7,7 +7,8 @@ FLAGS = {
     "train_direct.py": "cfg data data-path download val-fraction img-size epochs batch-size lr "
     "output init resume set",
     "convert.py": "run weights cfg data data-path T mask mask-scaling neuron attention readout "
-    "calibrate calibration-images tag no-check",
+    "calibrate calibration-images tag no-check method levels sites timm torchvision model classes "
+    "img-size mean std weights-prefix",
     "eval.py": "run tag output data data-path split limit img-size timesteps batch-size chunk "
     "early-exit",
     "bench.py": "json",

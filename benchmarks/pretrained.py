@@ -46,7 +46,7 @@ def squeezenet(file: Path) -> torch.nn.Module:
         arrays = Arrays(stream, encoding="latin1").load()
     names = {"conv1": "features.0", "conv10": "classifier.1"}
     names |= {
-        f"fire{n}/{part}": f"features.{place}.{part}"
+        f"fire{n}/{part}": f"features.{place}.{part.replace('squeeze1x1', 'squeeze')}"
         for n, place in FIRES.items()
         for part in ("squeeze1x1", "expand1x1", "expand3x3")
     }

@@ -1,7 +1,7 @@
 """A ViT, a Swin and a ConvNeXt of six blocks, trained without any thought of spikes, then converted.
 
 timm's own networks with layer norm and GELU, on `mnist5k` (4,000 training digits); thresholds from 128
-training images, `multi`. The loss is the quantised network's against the trained one on all 1,000
+training images by the rule that `convert_model` chooses, `multi`. The loss is the quantised network's against the trained one on all 1,000
 held-out digits; "exact from" is the first step from which the logits are the quantised network's, on 64
 of them in float64.
 
@@ -64,7 +64,11 @@ def measure(name: str, options, bundle) -> list[dict]:
     labels = torch.tensor([label for _, label in split])
     own, rows = top1(model, images, labels), []
     for levels in options.levels:
-        thresholds = activation_thresholds(model, calibration, sites="all")
+        chosen = convert_model(model, neuron="multi", calibration=calibration, levels=levels)
+        rule = chosen.info.fidelity.method
+        thresholds = activation_thresholds(
+            model, calibration, method=rule, levels=levels, sites="all"
+        )
         quantised = insert_qcfs(
             model, levels, thresholds=thresholds, sites="all", example_inputs=images[:2]
         ).eval()
@@ -80,6 +84,7 @@ def measure(name: str, options, bundle) -> list[dict]:
             {
                 "network": name,
                 "levels": levels,
+                "method": rule,
                 "own": own,
                 "quantised": top1(exact, images.double(), labels),
                 "exact_from": max(wrong, default=0) + 1,
@@ -103,12 +108,21 @@ def parse():
 
 
 def table(rows: list[dict]) -> str:
-    head = ["network", "L", "own top-1 %", "quantised top-1 %", "exact from", "spikes per neuron"]
+    head = [
+        "network",
+        "L",
+        "thresholds",
+        "own top-1 %",
+        "quantised top-1 %",
+        "exact from",
+        "spikes per neuron",
+    ]
     lines = [head, ["---"] * len(head)]
     lines += [
         [
             row["network"],
             str(row["levels"]),
+            row["method"],
             f"{row['own']:.1f}",
             f"{row['quantised']:.1f}",
             str(row["exact_from"]),
@@ -126,7 +140,7 @@ def main() -> None:
     path = options.output / f"small_transformers-{datetime.date.today()}.json"
     about = (
         f"# Small transformers as timm has them, {datetime.date.today()}\n\nTrained on mnist5k for "
-        f"{options.epochs} epochs (4,000 digits, seed {options.seed}), largest activations of 128 "
+        f"{options.epochs} epochs (4,000 digits, seed {options.seed}), thresholds from 128 "
         f"training images, multi, T = {options.steps}; top-1 on 1,000 held-out digits, exactness on 64 "
         f"in float64. PyTorch {torch.__version__}, {platform.machine()}, "
         f"{torch.get_num_threads()} thread(s)."

@@ -100,7 +100,8 @@ class Fidelity(_Columns):
         images: how many the thresholds come from.
         compared: images that the two networks were compared on.
         held_back: the thresholds have not seen those.
-        logit_error: norm of the difference of the logits over the norm of the own ones.
+        logit_error: norm of the difference of the logits over the norm of the own ones, each without
+            its mean over the classes.
         agreement: per cent of `compared` with the same top class; None where there are no classes.
         tried: rows of method, levels, logit_error, agreement; empty where nothing was open.
         site_errors: rows of name and error (as `logit_error`, at a site).

@@ -175,8 +175,11 @@ class QCFS(nn.Module):
         parameter = self._parameters["threshold"]
         if self.training:
             parameter.data.clamp_(min=self.floor)
-        threshold = broadcast_threshold(parameter, self.axis, x.dim())
-        least = broadcast_threshold(self.floor, self.axis, x.dim())
+        threshold, least = parameter, self.floor
+        if x.dtype == torch.float32:  # of a network in float64 that casts inside
+            threshold, least = threshold.to(x.dtype), least.to(x.dtype)
+        threshold = broadcast_threshold(threshold, self.axis, x.dim())
+        least = broadcast_threshold(least, self.axis, x.dim())
         clips = self.training and self.clip_share > 0 and float(torch.rand(())) < self.clip_share
         levels = None if clips else self.levels
         return _QuantiseClipFloorShift.apply(x, threshold, least, levels, self.signed)

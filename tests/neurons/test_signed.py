@@ -134,3 +134,10 @@ def test_products_by_increments_are_the_dense_ones_in_every_step(name, chunk):
         torch.testing.assert_close(found[t], expected, rtol=0, atol=1e-12)
         means = product(sums[0][t] / (t + 1), sums[1][t] / (t + 1))
         torch.testing.assert_close(found[t] / (t + 1) ** 2, means, rtol=0, atol=1e-12)
+
+
+def test_a_float32_value_in_a_float64_network_stays_float32():
+    site = QCFS(4, torch.tensor([1.0], dtype=torch.double), signed=True)
+    assert site(torch.randn(3)).dtype is torch.float32
+    assert site(torch.randn(3, dtype=torch.double)).dtype is torch.float64
+    assert QCFS(4, 1.0)(torch.randn(3).bfloat16()).dtype is torch.float32  # as autocast has it

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 LEVELS = (16, 32, 64, 128, 256)
 HELD_BACK = 32  # images at most
 GOOD = 0.05  # a relative logit error that fewer levels are preferred to
-NEAR = 1.5  # times the least error is as good as it
+NEAR = 1.1  # times the least error is as good as it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def quantise_own(
     Args:
         gm: a copy of `prepared.graph`; it is changed.
         method: of `METHODS`, or "auto": the one with the least logit error.
-        levels: L; None: the fewest of `default_levels` whose logit error is at most 5 %, or 1.5 times
+        levels: L; None: the fewest of `default_levels` whose logit error is at most 5 %, or 1.1 times
             the least.
 
     Returns:

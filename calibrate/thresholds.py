@@ -35,6 +35,10 @@ class Rule:
 
 
 METHODS["max"] = Rule(lambda seen, percentile, levels: seen.largest, LargestActivation)
+METHODS["headroom"] = Rule(
+    lambda seen, percentile, levels: seen.largest.clamp(min=seen.largest.max() / 2),
+    LargestActivation,
+)
 METHODS["percentile"] = Rule(lambda seen, percentile, levels: seen.percentile(percentile))
 METHODS["mse"] = Rule(lambda seen, percentile, levels: seen.least_error(levels))
 
@@ -58,8 +62,10 @@ def activation_thresholds(
             run as its clipped network, masks at their expectation, and no value lies above the
             trained threshold.
         loader: batches of images [B, C, H, W]; see `Batches` for the forms.
-        method: "max", "percentile" of the positive activations, or "mse": the least mean square
-            error of QCFS with `levels`. No rule is the best everywhere; `convert_model` compares.
+        method: "max", "headroom": the same, but no channel below half the largest of its site (few
+            images leave room for others), "percentile" of the positive activations, or "mse": the
+            least mean square error of QCFS with `levels`. No rule is the best everywhere;
+            `convert_model` compares.
         per_channel: one value a channel where the channel axis is known, else one a site.
         percentile: in (0, 100], for that method.
         sites: "relu", "all" (see `insert_qcfs`); of signed sites the absolute values count.

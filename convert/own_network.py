@@ -24,7 +24,7 @@ from .passes.sites import open_sites_to_qcfs
 log = logging.getLogger(__name__)
 
 LEVELS = (16, 32, 64, 128, 256)
-HELD_BACK = 32  # images at most
+HELD_BACK = 24  # images at most
 GOOD = 0.05  # a relative logit error that fewer levels are preferred to
 NEAR = 1.1  # times the least error is as good as it
 
@@ -97,7 +97,7 @@ def quantise_own(
         agreement=row["agreement"],
         tried=[row for row, _ in rows] if open_choice else [],
         site_errors=own.site_errors(gm),
-        silent=sum(int((value == 0).sum()) for value in thresholds.values()),
+        silent=sum(int((site.largest == 0).sum()) for site in seen.values()),
         channels=sum(value.numel() for value in thresholds.values()),
     )
     log.info(fidelity.words)
@@ -105,7 +105,7 @@ def quantise_own(
 
 
 def _held_back(calibration: Batches, wanted: bool) -> _Split:
-    """Up to 32 images of the first batch, and a quarter of all at most, where something is open."""
+    """Up to 24 images of the first batch, and a quarter of all at most, where something is open."""
     batches = list(calibration)
     first = inputs_of(batches[0])
     count = sum(len(inputs_of(batch)[0]) for batch in batches)

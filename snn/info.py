@@ -105,7 +105,7 @@ class Fidelity(_Columns):
         agreement: per cent of `compared` with the same top class; None where there are no classes.
         tried: rows of method, levels, logit_error, agreement; empty where nothing was open.
         site_errors: rows of name and error (as `logit_error`, at a site).
-        silent, channels: thresholds that are 0, and all.
+        silent, channels: channels that never fired in the calibration, and all.
     """
 
     method: str
@@ -135,8 +135,8 @@ class Fidelity(_Columns):
         if self.silent:
             plural = "image" if self.images == 1 else "images"
             text += (
-                f". {self.silent} of {self.channels} channels never fired on {self.images} {plural}, "
-                "and are silent now: give more"
+                f". {self.silent} of {self.channels} channels never fired on {self.images} {plural}"
+                f"{'' if self.method == 'headroom' else ', and are silent now'}: give more"
             )
         return text
 

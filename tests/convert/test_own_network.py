@@ -7,6 +7,7 @@ from torch import nn
 from spikeswap.calibrate import activation_thresholds
 from spikeswap.convert import convert_model, insert_qcfs
 from spikeswap.convert.own_network import LEVELS
+from spikeswap.support.choices import METHODS
 
 
 class Net(nn.Module):
@@ -33,7 +34,7 @@ def test_the_choice_is_the_best_of_what_was_tried(model, batches):
     info = convert_model(model, neuron="multi", calibration=batches).info
     found = info.fidelity
     assert found.held_back and found.compared == 10 and found.images == 30
-    assert len(found.tried) == 3 * len(LEVELS) and info.levels == found.levels
+    assert len(found.tried) == len(METHODS) * len(LEVELS) and info.levels == found.levels
     least = min(row["logit_error"] for row in found.tried)
     good = [r for r in found.tried if r["logit_error"] <= max(0.05, 1.1 * least)]
     assert found.levels == min(row["levels"] for row in good)
@@ -94,12 +95,28 @@ def test_least_error_is_found_by_trying_all(levels):
 def test_channels_that_never_fire_are_said(model):
     with torch.no_grad():
         model.a.bias[:3] = -100.0
-    info = convert_model(model, neuron="multi", calibration=[torch.randn(1, 3, 10, 10)]).info
+    image = torch.randn(1, 3, 10, 10)
+    info = convert_model(model, neuron="multi", calibration=[image], method="max").info
     assert info.fidelity.silent >= 3 and not info.fidelity.held_back
     assert f"{info.fidelity.silent} of {info.fidelity.channels} channels never fired" in (
         info.fidelity_text
     )
     assert "on 1 image, and are silent now: give more" in info.fidelity_text
+    info = convert_model(model, neuron="multi", calibration=[image], method="headroom").info
+    assert "on 1 image: give more" in info.fidelity_text
+
+
+def test_headroom_lets_a_channel_of_few_images_grow(model):
+    """A channel that hardly fires in the calibration reaches half the largest of its site."""
+    with torch.no_grad():
+        model.a.weight[0] *= 0.01
+        model.a.bias[0] = 0.01
+    images = torch.randn(8, 3, 10, 10)
+    largest = activation_thresholds(model, [images], sites="all")
+    found = activation_thresholds(model, [images], method="headroom", sites="all")
+    for name, value in found.items():
+        assert torch.equal(value, largest[name].clamp(min=largest[name].max() / 2))
+    assert found["relu"][0] > 10 * largest["relu"][0]
 
 
 def test_the_report_says_what_is_exact_and_what_is_not(model, batches):

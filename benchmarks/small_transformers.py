@@ -1,9 +1,9 @@
 """A ViT, a Swin and a ConvNeXt of six blocks, trained without any thought of spikes, then converted.
 
 timm's own networks with layer norm and GELU, on `mnist5k` (4,000 training digits); thresholds from 128
-training images by the rule that `convert_model` chooses, `multi`. The loss is the quantised network's against the trained one on all 1,000
-held-out digits; "exact from" is the first step from which the logits are the quantised network's, on 64
-of them in float64.
+training images by the rule that `convert_model` chooses, `multi`. The loss is the quantised network's
+against the trained one on all 1,000 held-out digits; "exact from" is the first step from which the
+logits are the quantised network's, on 64 of them in float64.
 
     python benchmarks/small_transformers.py                       # about a quarter of an hour
     python benchmarks/small_transformers.py --networks vit --levels 32 64

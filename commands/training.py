@@ -188,6 +188,7 @@ def _plain_arguments(cfg, spiking) -> dict:
         optimizer_arguments=sgd,
         weight_decay=train.WEIGHT_DECAY,
         label_smoothing=train.LABEL_SMOOTHING,
+        spike_cost=train.SPIKE_COST,
         clip_grad=train.CLIP_GRAD,
         mixup=train.MIXUP,
         cutmix=train.CUTMIX,
@@ -206,6 +207,7 @@ def _say_start(cfg, bundle, model, device, kind: str) -> None:
         "ann": (),
         "direct": ("TRAIN.TET",),
     }[kind]
+    keys += ("TRAIN.SPIKE_COST",) if cfg.TRAIN.SPIKE_COST else ()
     keys += ("TRAIN.EPOCHS", "TRAIN.BATCH_SIZE", "TRAIN.LR", "TRAIN.SEED")
     steps = {"T": (model.timesteps, "of the network")} if kind == "direct" else {}
     parameters = sum(p.numel() for p in model.parameters())

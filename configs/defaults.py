@@ -68,6 +68,8 @@ def default_config() -> CfgNode:
     )
     cfg.TRAIN.LABEL_SMOOTHING = 0.1  # probability spread over all classes, [0, 1)
     cfg.TRAIN.CLIP_SHARE = 0.0  # share of calls in which QCFS clips without quantising, [0, 1)
+    cfg.TRAIN.SPIKE_COST = 0.0  # weight of the expected accumulations per image, in the loss, over
+    # the operations of the dense network; 0: off
     cfg.TRAIN.CLIP_GRAD = 5.0  # largest global gradient norm; 0: no clipping
     cfg.TRAIN.MIXUP = 0.0  # alpha of mixup; 0: off
     cfg.TRAIN.CUTMIX = 0.0  # alpha of cutmix; 0: off

@@ -171,6 +171,11 @@ class QCFS(nn.Module):
         """Height of one level, s/L."""
         return self.threshold.detach() / self.levels
 
+    def levels_of(self, output: Tensor) -> Tensor:
+        """What this site gave, in levels, differentiable in it and in the threshold."""
+        unit = broadcast_threshold(self.threshold, self.axis, output.dim()) / self.levels
+        return output / torch.where(unit > 0, unit, torch.inf)
+
     def forward(self, x: Tensor) -> Tensor:
         parameter = self._parameters["threshold"]
         if self.training:

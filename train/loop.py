@@ -9,6 +9,7 @@ from ..distributed import is_main
 from .objective import Objective
 from .optimization import build_optimizer, build_schedule
 from .seeding import deterministic_convolutions
+from .spike_cost import check_spike_cost
 from .training import Training
 
 
@@ -38,6 +39,7 @@ def train_classifier(
     num_classes: int | None = None,
     per_step: bool = False,
     tet_weight: float | None = None,
+    spike_cost: float = 0.0,
     amp: str = "none",
     ema: float = 0.0,
     device="cpu",
@@ -64,6 +66,7 @@ def train_classifier(
             mix_off_epoch: last epoch with mixing (0: all).
         per_step: train on `model.step_logits(images)` [T, B, classes]; `tet_weight` then chooses
             the TET loss (see `classifier_loss`).
+        spike_cost: weight of the expected accumulations per image, see `SpikeCost`; 0: none.
         amp: none, bf16 or fp16 autocast (fp16 on CUDA only); auto: fp16 on CUDA, none elsewhere.
         ema: decay of averaged weights per step; 0: none.
         seed: of masks, dropout and mixup. Equal seeds give equal losses.
@@ -100,6 +103,7 @@ def train_classifier(
         mix_off_epoch,
     )
     training.clip_grad = clip_grad or None
+    training.spike_weight = check_spike_cost(spike_cost)
     training.optimizer = build_optimizer(
         model, optimizer, lr, weight_decay, **(optimizer_arguments or {})
     )

@@ -17,6 +17,7 @@ from .accuracy import classification_accuracy
 from .objective import Objective, StepLogits, count_correct
 from .parallel import data_parallel
 from .seeding import seed_everything
+from .spike_cost import SpikeCost
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,8 @@ class Training:
         self.optimizer: torch.optim.Optimizer
         self.schedule = None
         self.clip_grad: float | None = None
+        self.spike_weight = 0.0
+        self.spike_cost: SpikeCost | None = None
 
     @property
     def averaged(self) -> nn.Module | None:
@@ -176,10 +179,14 @@ class Training:
             if self.amp is not None
             else contextlib.nullcontext()
         )
+        if self.spike_weight and self.spike_cost is None:
+            self.spike_cost = SpikeCost(self.model, images, self.spike_weight)
         with autocast:
             output = self.forward(images)
         output = output.float() if self.amp is not None else output
         loss = self.objective.loss(output, target)
+        if self.spike_cost is not None:
+            loss = loss + self.spike_cost.loss()
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if self.clip_grad is not None:

@@ -18,6 +18,7 @@ import argparse
 import datetime
 import json
 import platform
+import re
 import sys
 import time
 from pathlib import Path
@@ -222,7 +223,7 @@ def measure(name: str, source: str, options) -> dict:
             method="max",
         )
     except UnconvertibleError as refusal:
-        return {**row, "converts": False, "why": " | ".join(str(refusal).splitlines()[:3])}
+        return {**row, "converts": False, "why": _words_of(refusal)}
     row.update(converts=True, sites=len(snn.sites), seconds=round(time.time() - start, 1))
     row["signed"] = sum(site.neuron.signed for site in snn.sites.values())
     row["equals"], row["share"] = None, None
@@ -240,6 +241,12 @@ def measure(name: str, source: str, options) -> dict:
         row["equals"] = row["exact_from"] is not None
         row["loss"] = error(expected, own)
     return {**row, "seconds": round(time.time() - start, 1)}
+
+
+def _words_of(refusal: UnconvertibleError) -> str:
+    """Its first lines in one, without the folder that packages were installed in."""
+    lines = [line.strip() for line in str(refusal).splitlines()[:3]]
+    return re.sub(r"[^\s(]*site-packages/", "", "; ".join(lines))
 
 
 def _share(operations) -> float:

@@ -23,6 +23,7 @@ from ..graph.example_images import like_weights, possible_shapes
 from ..graph.inputs import known_shapes, shapes_of
 from ..graph.nodes import place_of, words_of
 from ..graph.outputs import output_nodes
+from ..graph.sizes import reads_pixels
 from ..graph.surgery import calls
 from ..neurons import QCFS, ClippedReLU, Clock, Coding, SpikingNeuron
 from ..snn import SpikingNetwork
@@ -33,7 +34,12 @@ from .reference import Reference, limit
 log = logging.getLogger(__name__)
 
 STEPS = 3
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # between two sites, of the largest value
+TOLERANCE = {  # between two sites, of the largest value
+    torch.float64: 1e-9,
+    torch.float32: 1e-4,
+    torch.float16: 2e-2,
+    torch.bfloat16: 2e-1,
+}
 _REMEDY = "this is a fault of the conversion, please report it; check=False converts all the same"
 
 
@@ -61,14 +67,14 @@ def check_conversion(network: SpikingNetwork, before: fx.GraphModule) -> None:
     sites = {node.target: node.args[0] for node, _ in calls(before, QCFS, ClippedReLU)}
     trials, guessed = _trials(before)
     with _full_precision():
-        images, values = _first_that_fits(reference, set(sites.values()), trials, guessed)
+        images, values, coarsest = _first_that_fits(reference, set(sites.values()), trials, guessed)
         if images is None:
             log.info("conversion not checked: no size of image is known to fit")
             return
         reads = {name: values[node] for name, node in sites.items() if name in network.sites}
         outputs = [values.get(node) for node in output_nodes(reference.network)]
         errors = _simulate(network, images, reads, outputs)
-        tolerance = TOLERANCE[images[0].dtype]
+        tolerance = TOLERANCE[coarsest]
         if not max(errors.values()) <= tolerance:
             raise _first_difference(network, reference, images, reads, tolerance)
     worst = max(errors.values())
@@ -90,14 +96,16 @@ def _trials(gm: fx.GraphModule) -> tuple[Iterable[tuple[Tensor, ...]], bool]:
 
 
 def _first_that_fits(reference: Reference, wanted: set, trials: Iterable, guessed: bool):
-    """The first batch that gives numbers, with the values of these nodes and of the outputs.
+    """The first batch that gives numbers, the values of these nodes and of the outputs, and the
+    coarsest number type that the network computes with.
 
     If the size is a guess, an image alone must give the same as in the batch.
     """
     outputs = output_nodes(reference.network)
     for images in trials:
         try:
-            values = _Values(reference, wanted | set(outputs)).run_all(images)
+            run = _Values(reference, wanted | set(outputs))
+            values = run.run_all(images)
             alone = tensors_of(reference(*(x[1:] for x in images), first_index=1))
         except FAILURES:
             continue
@@ -107,17 +115,22 @@ def _first_that_fits(reference: Reference, wanted: set, trials: Iterable, guesse
         if not found or not all(bool(value.isfinite().all()) for value, _ in found):
             continue
         if not guessed or all(_difference(x, y[1:], _size(y)) < 1e-3 for y, x in found):
-            return images, values
-    return None, None
+            return images, values, run.coarsest
+    return None, None, None
 
 
 class _Values(fx.Interpreter):
-    """Runs a reference network and keeps the tensors that some of its nodes give."""
+    """Runs a reference network and keeps the tensors that some of its nodes give.
+
+    Attributes:
+        coarsest: floating-point type of the least precision that a value made of pixels has.
+    """
 
     def __init__(self, reference: Reference, wanted):
         super().__init__(reference.network)
         self.clock, self.wanted = reference.clock, set(wanted)
         self.kept: dict[fx.Node, Tensor] = {}
+        self.coarsest = torch.float64
 
     def run_all(self, images: tuple[Tensor, ...]) -> dict[fx.Node, Tensor]:
         self.clock.batch, self.clock.first_index = len(images[0]), 0
@@ -126,8 +139,12 @@ class _Values(fx.Interpreter):
 
     def run_node(self, node: fx.Node):
         value = super().run_node(node)
-        if node in self.wanted and isinstance(value, Tensor) and value.is_floating_point():
-            self.kept[node] = value
+        if isinstance(value, Tensor) and value.is_floating_point():
+            coarser = torch.finfo(value.dtype).eps > torch.finfo(self.coarsest).eps
+            if coarser and reads_pixels(node):
+                self.coarsest = value.dtype
+            if node in self.wanted:
+                self.kept[node] = value
         return value
 
 

@@ -10,7 +10,7 @@ from .errors import Offence, UnconvertibleError
 from .inputs import input_offences
 from .offences import offences
 from .outputs import output_offences
-from .sizes import depends_on_image
+from .sizes import reads_pixels
 from .surgery import attribute, calls
 
 
@@ -49,7 +49,7 @@ def check_convertible(gm: fx.GraphModule, sites: str = "relu") -> None:
 def _spikes_at(gm: fx.GraphModule, node: fx.Node) -> bool:
     if node.op != "call_module":
         return False
-    return operation_of(gm, node).kind in (Kind.ACTIVATION, Kind.SITE) and depends_on_image(node)
+    return operation_of(gm, node).kind in (Kind.ACTIVATION, Kind.SITE) and reads_pixels(node)
 
 
 def _unusable(gm: fx.GraphModule) -> list[Offence]:

@@ -20,6 +20,7 @@ from .errors import module_path
 from .image_size import check_image_size
 from .in_place import in_place_to_plain
 from .number_check import check_numbers
+from .sizes import reads_pixels
 from .spelling import attributes_to_calls, fused_to_sums, plain_arguments
 from .surgery import add_module, attribute, call_module_after, calls, finish, set_module
 from .written_out import attention_modules_to_layers, fused_attention_to_products
@@ -41,13 +42,16 @@ def drop_assertions(gm: fx.GraphModule) -> int:
 
 
 def functions_to_modules(gm: fx.GraphModule) -> int:
-    """F.relu, x.relu(), clamp(0, c), F.dropout ... to modules, named after the module they are in."""
+    """F.relu, x.relu(), clamp(0, c), F.dropout ... to modules, named after the module they are in.
+
+    What is not made of pixels (positions, parameters) never spikes and stays a function.
+    """
     changed = 0
     for node in list(gm.graph.nodes):
         if node.op not in ("call_function", "call_method"):
             continue
         found = as_module(node)
-        if found is None:
+        if found is None or not reads_pixels(node):
             continue
         name, module = found
         path = module_path(node)

@@ -12,6 +12,7 @@ from ..ops import (
 )
 from .errors import Offence
 from .nodes import place_of, words_of
+from .sizes import reads_pixels
 from .surgery import calls
 
 _PLAIN_RELU = (
@@ -33,7 +34,7 @@ def offence(root: nn.Module, node: fx.Node, quantised: bool, leaves, sites: str)
         return None
     row = operation_of(root, node, leaves)
     remedy = _remedy(row, module_of(root, node), quantised, sites)
-    if not remedy:
+    if not remedy or (row.kind is Kind.ACTIVATION and not reads_pixels(node)):
         return None
     return Offence(place_of(node), words_of(root, node), node.meta.get("source"), remedy)
 

@@ -16,7 +16,7 @@ from ..ops import Kind, Sign, Spikes, module_of, operation_of, relu_bound
 from .batch_axis import batch_axes
 from .errors import module_path
 from .nodes import gives_several, operands, takes_one_of_several
-from .sizes import is_number, is_size
+from .sizes import is_number, is_size, reads_pixels
 from .surgery import attribute, call_module_after, calls, finish
 
 _SPIKES = (Kind.SITE, Kind.ACTIVATION)
@@ -24,11 +24,15 @@ _GIVES = ("call_module", "call_function", "call_method")
 
 
 def open_sites(gm: fx.GraphModule) -> list[tuple[fx.Node, nn.Module]]:
-    """Calls of a ReLU, a clipped ReLU or a planned site, in the order of the data flow."""
+    """Calls of a ReLU, a clipped ReLU or a planned site, in the order of the data flow.
+
+    What is not made of pixels (positions, parameters) never spikes and is left out.
+    """
     return [
         (node, module)
         for node, module in calls(gm, nn.ReLU, nn.Hardtanh, PlannedSite)
-        if isinstance(module, PlannedSite) or relu_bound(module) is not None
+        if isinstance(module, PlannedSite)
+        or (relu_bound(module) is not None and reads_pixels(node))
     ]
 
 

@@ -49,6 +49,15 @@ def depends_on_image(node: fx.Node) -> bool:
     return any(n.op == "placeholder" for n in _walk(node))
 
 
+def reads_pixels(node: fx.Node) -> bool:
+    """Whether a value is computed from what an image shows, not from its size, type or device alone."""
+
+    def about(n: fx.Node) -> bool:
+        return is_size(n) or (n.target is getattr and n.args[1] in ("device", "dtype"))
+
+    return any(n.op == "placeholder" for n in _walk(node, about))
+
+
 def readings_of(node: fx.Node, reads: Callable[[fx.Node], bool]) -> list[fx.Node]:
     """What a value is made of: x.shape[2], x.size(0), x.dim(), a whole x.shape, x.dtype.
 

@@ -148,6 +148,7 @@ def test_clipped_networks_are_not_converted():
 def test_calibration_is_insertion_with_observed_thresholds(images, sites):
     source = Net().eval()
     chosen = {} if sites == "all" else {"sites": sites}
+    chosen.update(method="max", levels=16)
     snn = convert_model(source, neuron="multi", calibration=[images], **chosen)
     assert snn.info["levels"] == 16 and snn.info["sites"] == sites
     thresholds = activation_thresholds(source, [images], sites=sites)

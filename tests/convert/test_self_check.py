@@ -29,6 +29,17 @@ class Net(nn.Module):
         return self.head(self.last(z * self.pool(y) + z.softmax(1)).mean((2, 3)))
 
 
+class Cast(nn.Module):
+    """Rounds its input to another number type."""
+
+    def __init__(self, precision):
+        super().__init__()
+        self.precision = precision
+
+    def forward(self, x):
+        return x.to(self.precision).to(x.dtype)
+
+
 class MixesImages(nn.Module):
     def forward(self, x):
         return x * x.mean(0, keepdim=True).sigmoid()
@@ -141,6 +152,23 @@ def test_a_right_conversion_passes_and_nothing_is_touched(neuron, precision, mas
     images = torch.randn(3, 3, 6, 6, dtype=precision)
     plain = convert_model(model, neuron=neuron, check=False)
     assert torch.equal(snn(images, timesteps=5), plain(images, timesteps=5))
+
+
+@pytest.mark.parametrize("inside", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("neuron", ["if", "multi"])
+def test_a_network_that_computes_coarsely_inside_is_held_to_that(neuron, inside, monkeypatch):
+    """What is rounded on its way is no fault of the conversion; a real fault still is one."""
+    torch.manual_seed(0)
+    conv, norm, head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 5)
+    norm.running_mean.uniform_(-0.5, 0.5)
+    pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    layers = conv, norm, nn.ReLU(), nn.Conv2d(4, 4, 1), Cast(inside), nn.ReLU(), *pooled, head
+    model = insert_qcfs(nn.Sequential(*layers).double().eval(), threshold=0.7)
+    images = torch.randn(2, 3, 6, 6)
+    convert_model(model, neuron=neuron, example_inputs=images)
+    monkeypatch.setattr(norms, "scale_and_offset", without_mean)
+    with pytest.raises(UnconvertibleError, match="tends to something else"):
+        convert_model(model, neuron=neuron, example_inputs=images)
 
 
 def test_calibrated_thresholds_are_those_of_the_reference(model, caplog):

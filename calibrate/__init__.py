@@ -2,8 +2,8 @@
 
 from .batches import Batches
 from .clipped_statistics import clipped_statistics, fitted_thresholds
-from .norm_swap import swap_norm
 from .step_bias import step_bias
+from .swaps import SWAPS, swap_gelu, swap_norm
 from .thresholds import activation_thresholds
 
 __all__ = [
@@ -12,5 +12,7 @@ __all__ = [
     "clipped_statistics",
     "fitted_thresholds",
     "step_bias",
+    "SWAPS",
+    "swap_gelu",
     "swap_norm",
 ]

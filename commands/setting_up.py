@@ -88,6 +88,9 @@ def describe_build(cfg, bundle) -> dict:
         "threshold": cfg.MODEL.THRESHOLD,
         "mask": cfg.MODEL.MASK,
         "mask_sites": list(cfg.MODEL.MASK_SITES),
+        **({"source": cfg.MODEL.SOURCE} if cfg.MODEL.SOURCE != "own" else {}),
+        **({"swaps": list(cfg.MODEL.SWAPS)} if cfg.MODEL.SWAPS else {}),
+        **({"sites": cfg.MODEL.SITES} if cfg.MODEL.SITES != "relu" else {}),
     }
 
 

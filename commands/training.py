@@ -12,11 +12,11 @@ from ..train import (
     classification_accuracy,
     find_run,
     load_checkpoint,
-    load_initial_weights,
     restore_network,
     runs_of,
     seed_everything,
     set_clip_share,
+    start_network,
     train_classifier,
 )
 from . import setting_up
@@ -95,7 +95,7 @@ def _check_same(cfg, saved: dict, folder: Path) -> None:
 def run(arguments, cfg, bundle, build: dict, *, device, resumed) -> None:
     """Train `build`, keep checkpoints and metrics, say what came out."""
     seed_everything(cfg.TRAIN.SEED)
-    model = build_network(build)
+    model = _start(cfg, bundle, build, resumed)
     set_clip_share(model, cfg.TRAIN.CLIP_SHARE)
     kind = (
         "qcfs"
@@ -104,8 +104,6 @@ def run(arguments, cfg, bundle, build: dict, *, device, resumed) -> None:
         if hasattr(model, "step_logits")
         else "ann"
     )
-    if resumed is None and cfg.TRAIN.INIT:
-        load_initial_weights(model, Path(cfg.TRAIN.INIT), bundle.num_classes)
     parts = {"workers": cfg.DATA.WORKERS, **setting_up.shared_out()}
     train_loader = bundle.train_loader(
         cfg.TRAIN.BATCH_SIZE,
@@ -167,6 +165,18 @@ def run(arguments, cfg, bundle, build: dict, *, device, resumed) -> None:
         + ("convert.py --T 128" if kind == "qcfs" else "eval.py")
         + ("" if arguments.output == "runs" else f" --run {keeper.folder}")
     )
+
+
+def _start(cfg, bundle, build: dict, resumed):
+    """The network that the training starts from; a resumed one gets its weights from the checkpoint."""
+    if resumed is not None:
+        return build_network(build)
+
+    def images():
+        count = min(cfg.CONVERT.CALIBRATION_IMAGES, len(bundle.split("train")))
+        return setting_up.training_images(bundle, count, cfg.TRAIN.SEED)
+
+    return start_network(build, cfg.TRAIN.INIT, images)
 
 
 def _plain_arguments(cfg, spiking) -> dict:

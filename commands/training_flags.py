@@ -76,8 +76,8 @@ def add_flags(parser, mask: bool):
     add(
         "--init",
         metavar="PATH",
-        help="start from these weights; a head of another size is left out and named "
-        "(default: random weights)",
+        help="start from these weights, or from 'pretrained', those of MODEL.SOURCE; a head of another "
+        "size is left out and named (default: random weights)",
     )
     add(
         "--resume",

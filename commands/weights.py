@@ -8,11 +8,17 @@ import torch
 
 from ..calibrate import activation_thresholds
 from ..configs import get_config, save_config
-from ..convert import insert_qcfs
-from ..models import create_model, is_direct, load_published
+from ..models import is_direct, load_published
 from ..neurons import QCFS
 from ..support.versions import versions
-from ..train import build_network, claim_run_folder, point_latest, save_checkpoint
+from ..train import (
+    build_network,
+    claim_run_folder,
+    plain_network,
+    point_latest,
+    save_checkpoint,
+    with_sites,
+)
 from . import run_on_disk, setting_up
 from .cli import say
 
@@ -68,23 +74,11 @@ def _with_thresholds(build: dict, bundle, cfg, arguments):
     """The same weights; each threshold is the largest activation on training images."""
     count = arguments.calibration_images or cfg.CONVERT.CALIBRATION_IMAGES
     say(f"the weights hold no thresholds: taking them from {count} training images")
-    plain = create_model(
-        build["model"],
-        num_classes=build["num_classes"],
-        img_size=build["img_size"],
-        in_chans=build["in_chans"],
-        **build["overrides"],
-    )
+    plain = plain_network(build)
     load_published(plain, arguments.weights)
     images = setting_up.training_images(bundle, count, cfg.CONVERT.SEED)
     thresholds = activation_thresholds(plain.eval(), images.split(50))
-    return insert_qcfs(
-        plain,
-        levels=build["levels"],
-        thresholds=thresholds,
-        mask=build["mask"],
-        mask_sites=build["mask_sites"] or None,
-    )
+    return with_sites(plain, build, thresholds)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,10 @@ _NAMES = (lambda v: all(type(name) is str for name in v), "a list of site names"
 
 CHECKS = {
     "MODEL.LEVELS": _POSITIVE,
-    "MODEL.THRESHOLD": _ABOVE_ZERO,
+    "MODEL.SOURCE": _one_of("own", "timm", "torchvision"),
+    "MODEL.SWAPS": (lambda v: all(name in ("norm", "gelu") for name in v), "a list of norm, gelu"),
+    "MODEL.SITES": _one_of("relu", "all"),
+    "MODEL.THRESHOLD": _NOT_NEGATIVE,
     "MODEL.MASK": _RATIO,
     "MODEL.MASK_SITES": _NAMES,
     "DATA.IMG_SIZE": _NOT_NEGATIVE,

@@ -22,10 +22,14 @@ def default_config() -> CfgNode:
     cfg = CfgNode()
 
     cfg.MODEL = CfgNode()
-    cfg.MODEL.NAME = "swin_nano_bn"  # a name of spikeswap.models.list_models()
+    cfg.MODEL.NAME = "swin_nano_bn"  # a name of spikeswap.models.list_models(), or of SOURCE
+    cfg.MODEL.SOURCE = "own"  # own | timm | torchvision: whose architecture it is
     cfg.MODEL.OVERRIDES = CfgNode(new_allowed=True)  # any constructor argument of that model
+    cfg.MODEL.SWAPS = []  # norm (layer norms to batch norms) | gelu (GELU to ReLU): after TRAIN.INIT
+    cfg.MODEL.SITES = "relu"  # relu | all: QCFS in place of ReLU, or before every layer and product
     cfg.MODEL.LEVELS = 16  # L: quantisation levels of a QCFS activation, >= 1
-    cfg.MODEL.THRESHOLD = 2.0  # start of each learnable threshold, in units of the activation
+    cfg.MODEL.THRESHOLD = 2.0  # start of each learnable threshold, in units of the activation;
+    # 0: measured on CONVERT.CALIBRATION_IMAGES training images
     cfg.MODEL.MASK = 0.75  # ratio of spikes dropped at the masked sites in training, [0, 1)
     cfg.MODEL.MASK_SITES = []  # names of the masked sites; empty: those of the architecture
 
@@ -79,7 +83,7 @@ def default_config() -> CfgNode:
     cfg.TRAIN.AMP = "none"  # none | bf16 | fp16 | auto (fp16 on a GPU): automatic mixed precision
     cfg.TRAIN.EMA = 0.0  # decay of the averaged weights per step, [0, 1); 0: off
     cfg.TRAIN.SEED = 0  # of weights, order, augmentation and masks
-    cfg.TRAIN.INIT = ""  # weights to start from (file); empty: random
+    cfg.TRAIN.INIT = ""  # weights to start from: file | pretrained (SOURCE's own); empty: random
     cfg.TRAIN.TIMESTEPS = 0  # T of a direct-trained spiking network (steps per image); 0: its own
     cfg.TRAIN.TET = False  # direct training: loss on every step's logits instead of their mean
 

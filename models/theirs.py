@@ -13,6 +13,10 @@ from ..support.state_dicts import read_state_dict
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SOURCES = ("timm", "torchvision", "function")
+OPTIONS = (  # what a recipe may say to timm: numbers, so nothing is fetched or read
+    "img_size in_chans patch_size window_size embed_dim dims depth depths num_heads mlp_ratio drop_rate "
+    "drop_path_rate"
+).split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +27,13 @@ class Theirs:
         source: of `SOURCES`.
         name: of the architecture, or PACKAGE.MODULE:FUNCTION.
         num_classes: of its head; None: as the library makes it.
+        options: further sizes for timm, of `OPTIONS`.
     """
 
     source: str
     name: str
     num_classes: int | None = None
+    options: dict = dataclasses.field(default_factory=dict)
 
     def make(self, pretrained: bool = False) -> nn.Module:
         """The network in eval mode, with the library's own weights or none.
@@ -53,7 +59,22 @@ class Theirs:
             hint = near_names(self.name, timm.list_models())
             raise ValueError(f"timm has no model {self.name!r}; {hint}")
         more = {} if self.num_classes is None else {"num_classes": self.num_classes}
-        return timm.create_model(self.name, pretrained=pretrained, **more)
+        try:
+            return timm.create_model(self.name, pretrained=pretrained, **more, **self._checked())
+        except TypeError as error:
+            if "unexpected keyword" not in str(error):
+                raise
+            raise ValueError(f"timm's {self.name} takes no such override: {error}") from error
+
+    def _checked(self) -> dict:
+        for key, value in self.options.items():
+            numbers = value if isinstance(value, (list, tuple)) else [value]
+            if key not in OPTIONS or not all(type(x) in (int, float) for x in numbers):
+                raise ValueError(
+                    f"override {key} = {value!r} is none for a network of timm; give numbers for "
+                    f"{', '.join(OPTIONS)}"
+                )
+        return self.options
 
     def _torchvision(self, pretrained: bool) -> nn.Module:
         from torchvision.models import get_model, list_models
@@ -61,6 +82,8 @@ class Theirs:
         if self.name not in list_models():
             hint = near_names(self.name, list_models())
             raise ValueError(f"torchvision has no model {self.name!r}; {hint}")
+        if self.options:
+            raise ValueError(f"torchvision's networks take no {', '.join(self.options)}")
         more = {} if self.num_classes is None else {"num_classes": self.num_classes}
         return get_model(self.name, weights="DEFAULT" if pretrained else None, **more)
 

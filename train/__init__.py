@@ -7,7 +7,7 @@ from .checkpoints import load_checkpoint, save_checkpoint
 from .initial_weights import load_initial_weights
 from .loop import train_classifier
 from .metrics_log import MetricsLog
-from .network import build_network, restore_network, set_clip_share
+from .network import build_network, plain_network, restore_network, set_clip_share, with_sites
 from .nvidia_apex import has_nvidia_apex, require_nvidia_apex
 from .objective import Objective, classifier_loss
 from .optimization import build_optimizer, build_schedule
@@ -21,6 +21,7 @@ from .runs import (
     runs_of,
 )
 from .seeding import deterministic_convolutions, seed_everything
+from .start import start_network
 from .training import Training, TrainingDivergedError
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "load_initial_weights",
     "new_files",
     "new_folder",
+    "plain_network",
     "point_latest",
     "read_metrics",
     "require_nvidia_apex",
@@ -53,6 +55,8 @@ __all__ = [
     "runs_of",
     "save_checkpoint",
     "seed_everything",
+    "start_network",
     "train_classifier",
+    "with_sites",
     "write_file",
 ]

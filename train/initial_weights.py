@@ -39,7 +39,7 @@ def load_initial_weights(model: nn.Module, path: Path, num_classes: int) -> list
         if name in given and name not in head and given[name].shape != tensor.shape
     ]
     missing = [name for name in own if name not in given and not name.endswith(_OUR_OWN)]
-    unknown = [name for name in given if name not in own]
+    unknown = [name for name in given if name not in own and not name.endswith(_OUR_OWN)]
     if wrong or missing or unknown:
         raise ValueError(
             f"the weights in {path} are of another architecture: "
@@ -47,13 +47,12 @@ def load_initial_weights(model: nn.Module, path: Path, num_classes: int) -> list
             f"{_named('of another shape', wrong)}choose the --cfg (and "
             "MODEL.OVERRIDES) that the weights were made with"
         )
-    model.load_state_dict(
-        {name: tensor for name, tensor in given.items() if name not in head}, strict=False
-    )
+    taken = {name: given[name] for name in own if name in given and name not in head}
+    model.load_state_dict(taken, strict=False)
     logger.info(
         "started from %s: %d tensors taken%s",
         path,
-        len(given) - len(head),
+        len(taken),
         f"; left out, as the head has another size: {', '.join(head)}" if head else "",
     )
     return head

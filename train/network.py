@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..calibrate import SWAPS
 from ..convert import insert_qcfs
 from ..models import create_model, list_models
 from ..models.theirs import SOURCES, Theirs
@@ -35,31 +36,57 @@ _BUILD = {  # what each entry of `build` must be
     "threshold": (lambda v: v is None or _is_number(v) and 0 <= v < math.inf, "a number from 0 on"),
     "mask": (lambda v: _is_number(v) and 0 <= v < 1, "at least 0 and below 1"),
     "mask_sites": (lambda v: type(v) is list and all(type(n) is str for n in v), "a list of names"),
+    "swaps": (lambda v: type(v) is list and all(n in SWAPS for n in v), f"of {', '.join(SWAPS)}"),
+    "sites": (lambda v: v in ("relu", "all"), "relu or all"),
 }
+_ABSENT = {"mask_sites": [], "swaps": [], "sites": "relu"}
 
 
 def build_network(build: dict) -> nn.Module:
     """Build what `build` describes, with fresh weights.
 
     Args:
-        build: model (name), num_classes, img_size, in_chans, overrides (constructor arguments),
-            and for a network with QCFS activations levels, threshold, mask, mask_sites; levels
-            None leaves the model as it is (direct-trained and plain networks).
+        build: model (name), num_classes, img_size, in_chans, overrides (constructor arguments), for a
+            network of another library source, and for a network with QCFS activations swaps, levels,
+            threshold, mask, mask_sites, sites; levels None leaves the model as it is (direct-trained
+            and plain networks).
 
     Raises:
         ValueError: unknown name, or numbers that do not go together.
     """
-    if "source" in build:
-        return _theirs(build)
-    model = _ours(build)
+    model = plain_network(build)
+    for name in build.get("swaps", ()):
+        model = SWAPS[name](model)
+    return with_sites(model, build)
+
+
+def plain_network(build: dict, pretrained: bool = False) -> nn.Module:
+    """The network as its library has it: no swap, no QCFS site."""
+    if "source" not in build:
+        return _ours(build)
+    if build["source"] not in ("timm", "torchvision"):
+        raise ValueError(
+            f"it is what the function {build['model']!r} makes, and no function is called because a "
+            "file names it; evaluate its conversion alone"
+        )
+    return theirs_of(build).make(pretrained)
+
+
+def with_sites(model: nn.Module, build: dict, thresholds: dict | None = None) -> nn.Module:
+    """The network with the QCFS sites of `build`, if it has any."""
     if build.get("levels") is None:
         return model
+    shape = build["in_chans"], build["img_size"], build["img_size"]
+    noise = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     return insert_qcfs(
         model,
         levels=build["levels"],
-        threshold=build["threshold"],
+        threshold=build["threshold"] or 1.0,
         mask=build["mask"],
         mask_sites=build.get("mask_sites") or None,
+        sites=build.get("sites", "relu"),
+        thresholds=thresholds,
+        example_inputs=noise if "source" in build or build.get("sites") == "all" else None,
     )
 
 
@@ -73,14 +100,12 @@ def _ours(build: dict) -> nn.Module:
     )
 
 
-def _theirs(build: dict) -> nn.Module:
-    """A network of another library by its name; no function that a file names is called."""
-    if build["source"] not in ("timm", "torchvision"):
-        raise ValueError(
-            f"it is what the function {build['model']!r} makes, and no function is called because a "
-            "file names it; evaluate its conversion alone"
-        )
-    return Theirs(build["source"], build["model"], build["num_classes"]).make()
+def theirs_of(build: dict) -> Theirs:
+    """The network of another library that a build names."""
+    options = dict(build["overrides"])
+    if "mean" not in build and build["in_chans"] != 3:  # not as its library trained it
+        options["in_chans"] = build["in_chans"]
+    return Theirs(build["source"], build["model"], build["num_classes"], options)
 
 
 def set_clip_share(model: nn.Module, share: float) -> None:
@@ -98,7 +123,7 @@ def check_build(build: dict, state: dict[str, Tensor]) -> None:
     """
     theirs = "source" in build
     for key, (holds, condition) in (_THEIRS if theirs else _BUILD).items():
-        if not holds(build.get(key, [] if key == "mask_sites" else None)):
+        if not holds(build.get(key, _ABSENT.get(key))):
             raise ValueError(f"build.{key} is {shown(build.get(key))}, but must be {condition}")
     try:
         with (
@@ -108,7 +133,7 @@ def check_build(build: dict, state: dict[str, Tensor]) -> None:
         ):
             if theirs and build["source"] == "function":
                 return  # which is not called (see `_theirs`)
-            empty = _theirs(build) if theirs else _ours(build)
+            empty = plain_network(build)
     except (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ValueError(f"its build makes no network ({reason(error)})") from error
     bytes_given = sum(tensor.nbytes for tensor in state.values())
@@ -137,11 +162,11 @@ class _CallLimit(TorchFunctionMode):
 
 
 _STATISTICS = (
-    lambda v: type(v) is list and len(v) in (1, 3) and all(map(_is_number, v)),
-    "1 or 3 numbers",
+    lambda v: v is None or type(v) is list and len(v) in (1, 3) and all(map(_is_number, v)),
+    "None or 1 or 3 numbers",
 )
 _THEIRS = {  # the same of a network of another library
-    **{key: _BUILD[key] for key in ("img_size", "in_chans", "overrides", "levels", "mask")},
+    **{key: check for key, check in _BUILD.items() if key not in ("model", "num_classes")},
     "source": (lambda v: v in SOURCES, f"one of {', '.join(SOURCES)}"),
     "model": (lambda v: type(v) is str and len(v) < 200, "a name"),
     "num_classes": (lambda v: v is None or _whole(1, _LARGEST)[0](v), "None or a whole number"),

@@ -1,8 +1,9 @@
 import pytest
+import timm
 import torch
 from torch import nn
 
-from spikeswap.calibrate import swap_norm
+from spikeswap.calibrate import swap_gelu, swap_norm
 from spikeswap.models import create_model
 
 
@@ -29,3 +30,23 @@ def test_every_layer_norm_becomes_a_batch_norm_with_the_statistics_of_the_images
 def test_a_network_without_layer_norm_is_refused():
     with pytest.raises(ValueError, match="no nn.LayerNorm"):
         swap_norm(nn.Linear(2, 2))
+
+
+def test_every_gelu_becomes_a_relu():
+    model = nn.Sequential(nn.Linear(4, 4), nn.GELU("tanh"), nn.Sequential(nn.GELU()), nn.SiLU())
+    swapped, x = swap_gelu(model), torch.randn(5, 4)
+    assert torch.equal(swapped[1](x), x.relu()) and torch.equal(swapped[2](x), x.relu())
+    assert type(swapped[3]) is nn.SiLU and type(model[1]) is nn.GELU
+    with pytest.raises(ValueError, match="no GELU module"):
+        swap_gelu(swapped)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
+def test_layer_norms_of_timm_are_swapped_in_their_own_layout(name):
+    model = timm.create_model(name, num_classes=4).eval()
+    images = torch.randn(8, 3, 160, 160)
+    swapped = swap_norm(model, [images])
+    assert not any(isinstance(m, nn.LayerNorm) for m in swapped.modules())
+    ours = {n for n, m in swapped.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    assert ours == {n for n, m in model.named_modules() if isinstance(m, nn.LayerNorm)}
+    assert swapped(images).isfinite().all()

@@ -1,13 +1,14 @@
 # Every target starts from a bare Python: it makes .venv, installs the package there once, and
 # reuses it until setup.cfg or pyproject.toml changes or the clone is moved.
 #   make demo      train, convert and evaluate a small network on real digits (minutes, no GPU)
-#   make test      the test-suite without the slow tests
+#   make test      the test-suite without the slow tests, in two processes (PROCESSES=8 for more)
 #   make test-all  the whole test-suite
 #   make lint      ruff and codespell
 #   make clean     remove .venv and caches; runs/ stays
 # PYTHON=python3.12 make test chooses the interpreter that makes .venv.
 
 PYTHON ?= python3
+PROCESSES ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
@@ -37,8 +38,9 @@ demo: $(STAMP)
 	$(RUN) tools/eval.py --run "$$run"; \
 	echo "report: $$run/report.html"
 
+# Files stay whole: the tests of some add up what the others of the file found.
 test: $(STAMP)
-	$(RUN) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n $(PROCESSES) --dist loadfile
 
 test-all: $(STAMP)
 	$(RUN) -m pytest

@@ -11,12 +11,12 @@ from ..graph.copying import copy_model
 from ..graph.inputs import input_names
 from ..models.swin_bn import TokenBatchNorm
 from ..ops import module_operation
-from ..support.autocast import without_autocast
+from ..support.precision import full_precision
 from ..support.structure import inputs_of
 from .batches import Batches
 
 
-@without_autocast
+@full_precision
 @torch.no_grad()
 def swap_norm(model: nn.Module, loader=None) -> nn.Module:
     """A copy in which every layer norm over the channels is a batch norm.

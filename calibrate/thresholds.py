@@ -12,8 +12,8 @@ from ..graph.layout import channel_axis
 from ..graph.planned_sites import open_sites
 from ..graph.surgery import calls
 from ..neurons import ClippedReLU
-from ..support.autocast import without_autocast
 from ..support.choices import METHODS
+from ..support.precision import full_precision
 from ..support.structure import inputs_of
 from ..support.whole_numbers import whole_number
 from .batches import Batches
@@ -43,7 +43,7 @@ METHODS["percentile"] = Rule(lambda seen, percentile, levels: seen.percentile(pe
 METHODS["mse"] = Rule(lambda seen, percentile, levels: seen.least_error(levels))
 
 
-@without_autocast
+@full_precision
 def activation_thresholds(
     model: nn.Module | Prepared,
     loader,

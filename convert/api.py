@@ -13,8 +13,8 @@ from ..neurons import NEURONS, QCFS, PlannedSite
 from ..neurons.mask import check_ratio
 from ..snn.info import ConversionInfo, check_choices
 from ..snn.network import SpikingNetwork
-from ..support.autocast import without_autocast
 from ..support.choices import CALIBRATIONS, SITES
+from ..support.precision import full_precision
 from ..support.whole_numbers import whole_number
 from .calibration import Calibration
 from .own_network import LEVELS, quantise_own
@@ -32,7 +32,7 @@ from .pipeline import conversion_passes, run_passes
 from .self_check import check_conversion, remember
 
 
-@without_autocast
+@full_precision
 def insert_qcfs(
     model: nn.Module | Prepared,
     levels: int = 16,
@@ -117,7 +117,7 @@ def clipped(model: nn.Module) -> nn.Module:
     return model
 
 
-@without_autocast
+@full_precision
 def convert_model(
     model: nn.Module | Prepared,
     neuron: str = "if",

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from ..graph import Prepared, prepare
 from ..neurons import QCFS, ClippedReLU, quantise
 from ..neurons.qcfs import broadcast_threshold, clip
-from ..support.autocast import without_autocast
+from ..support.precision import full_precision
 from ..support.structure import inputs_of, tensors_of
 from .reference import reference_network
 
 
-@without_autocast
+@full_precision
 @torch.no_grad()
 def layer_errors(network, model: nn.Module | Prepared, images, timesteps: int) -> list[dict]:
     """Compare every site of a QCFS network with the spiking network made of it, after T steps.
@@ -113,7 +113,7 @@ def _relative(a: Tensor, b: Tensor, reference: Tensor) -> float:
     return error / size if size else (0.0 if error == 0 else float("inf"))
 
 
-@without_autocast
+@full_precision
 @torch.no_grad()
 def logit_errors(
     network, model: nn.Module | Prepared, images, timesteps: int, readout: str | None = None

@@ -7,7 +7,6 @@ steps, a wrong mask, or steps that are mixed up show in what the next neurons ha
 second and third step. As neurons aim at the true activations, neither rounding nor a fault adds up.
 """
 
-import contextlib
 import logging
 import math
 from collections.abc import Iterable
@@ -28,6 +27,7 @@ from ..graph.surgery import calls
 from ..neurons import QCFS, ClippedReLU, Clock, Coding, SpikingNeuron
 from ..snn import SpikingNetwork
 from ..snn.ideal import ideal_neurons
+from ..support.precision import without_tf32
 from ..support.structure import inputs_of, tensors_of
 from .reference import Reference, limit
 
@@ -66,7 +66,7 @@ def check_conversion(network: SpikingNetwork, before: fx.GraphModule) -> None:
     reference = limit(before, network)
     sites = {node.target: node.args[0] for node, _ in calls(before, QCFS, ClippedReLU)}
     trials, guessed = _trials(before)
-    with _full_precision():
+    with without_tf32():
         images, values, coarsest = _first_that_fits(reference, set(sites.values()), trials, guessed)
         if images is None:
             log.info("conversion not checked: no size of image is known to fit")
@@ -146,17 +146,6 @@ class _Values(fx.Interpreter):
             if node in self.wanted:
                 self.kept[node] = value
         return value
-
-
-@contextlib.contextmanager
-def _full_precision():
-    """Products of float32 values are not rounded to TF32."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _simulate(network: SpikingNetwork, images: tuple, reads: dict, expected: list) -> dict:

@@ -15,6 +15,7 @@ from ..counting import Ledger, NodeCounter, OperationCounter, Totals, settle
 from ..graph.inputs import as_batch, input_names
 from ..snn.ideal import ideal_neurons
 from ..support.choices import TASKS
+from ..support.precision import without_tf32
 from ..support.structure import inputs_of
 from ..support.whole_numbers import whole_number
 from .accuracy import Accuracy
@@ -112,7 +113,7 @@ def evaluate(
     caller = Caller(model, steps, chunk, task, output)
     first_index = getattr(loader, "first_index", 0) if first_index is None else first_index
     place = torch.device(device) if device is not None else device_of(model)
-    with prepared(model, ann, device=device):
+    with without_tf32(), prepared(model, ann, device=device):
         classify = task == "classify"
         batches = labelled_batches(loader, limit, place, input_names(model), classify)
         result = _pass(

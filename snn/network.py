@@ -12,6 +12,7 @@ from ..graph.image_size import is_about_shapes
 from ..graph.inputs import as_batch, known_shapes, shapes_of
 from ..neurons import NEURONS, Clock, SeededMask, SpikingNeuron, Timed
 from ..support.lock import Lock
+from ..support.precision import without_tf32
 from ..support.structure import inputs_of
 from ..support.whole_numbers import whole_number
 from .checked_inputs import by_place, checked_inputs
@@ -127,7 +128,7 @@ class SpikingNetwork(nn.Module):
         chunk = None if chunk is None else whole_number("chunk", chunk)
         readout = readout or self.info.readout
         collected = Readouts(self.outputs, self.network, self.coding, readout)
-        with self._one_at_a_time:
+        with self._one_at_a_time, without_tf32():
             self._run(inputs, steps, chunk, int(first_index), collected)
         return collected.result()
 

@@ -12,11 +12,15 @@ import runpy
 import sys
 import traceback
 
+import timm  # noqa: F401
 import torch  # noqa: F401
+import torchvision  # noqa: F401
 
+import spikeswap.commands.bench
 import spikeswap.convert
 import spikeswap.data
 import spikeswap.evaluate
+import spikeswap.report
 import spikeswap.train  # noqa: F401
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2

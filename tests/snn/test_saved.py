@@ -213,7 +213,7 @@ def edit(saved, change):
     path.write_text(json.dumps(description))
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", sorted(FILES))
 def test_a_missing_file_is_named(saved, file):
     (saved / file).unlink()
     refused(saved, file)
@@ -223,7 +223,7 @@ def test_a_missing_folder_is_named(tmp_path):
     refused(tmp_path / "nothing", "conversion.json")
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", sorted(FILES))
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
 def test_truncated_files_are_refused_by_name(saved, file, share):
     path = saved / file
@@ -232,7 +232,7 @@ def test_truncated_files_are_refused_by_name(saved, file, share):
     refused(saved, file)
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", sorted(FILES))
 @pytest.mark.parametrize("place", [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
 def test_a_flipped_byte_is_noticed(saved, file, place):
     path = saved / file
@@ -254,7 +254,7 @@ def test_an_edited_number_is_noticed(saved):
 
 
 @pytest.mark.parametrize("content", [b"\x00\xff\xfe\x80" * 50, b"[]", b'"text"', b"{}", b"null"])
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", sorted(FILES))
 def test_foreign_files_are_refused_by_name(saved, file, content):
     (saved / file).write_bytes(content)
     refused(saved, file)

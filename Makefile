@@ -3,7 +3,7 @@
 #   make demo      train, convert and evaluate a small network on real digits (minutes, no GPU)
 #   make test      the test-suite without the slow tests, in two processes (PROCESSES=8 for more)
 #   make test-all  the whole test-suite
-#   make lint      ruff and codespell
+#   make lint      ruff, codespell, and mypy on the public surface
 #   make clean     remove .venv and caches; runs/ stays
 # PYTHON=python3.12 make test chooses the interpreter that makes .venv.
 
@@ -49,6 +49,8 @@ lint: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(VENV)/bin/codespell
+	mkdir -p $(VENV)/typing && ln -sfn "$(CURDIR)" $(VENV)/typing/spikeswap
+	cd $(VENV)/typing && MYPYPATH=. ../bin/python -m mypy --config-file ../../setup.cfg spikeswap/tests/public_surface.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

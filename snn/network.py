@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, fx, nn
@@ -180,7 +181,9 @@ class SpikingNetwork(nn.Module):
             if isinstance(module, Timed):
                 module.reset()
 
-    def record(self, *names: str, analog: bool = False, membrane: bool = False):
+    def record(
+        self, *names: str, analog: bool = False, membrane: bool = False
+    ) -> contextlib.AbstractContextManager[Recording]:
         """Context manager; the simulation inside fills the `Recording` that it gives.
 
         Args:
@@ -195,7 +198,7 @@ class SpikingNetwork(nn.Module):
         return self._record(Recording(set(names or self.sites), analog, membrane))
 
     @contextlib.contextmanager
-    def _record(self, recording: Recording):
+    def _record(self, recording: Recording) -> Iterator[Recording]:
         self._recordings.append(recording)
         try:
             with self.executor.observe(recording.observe):

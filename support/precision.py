@@ -2,10 +2,14 @@
 
 import contextlib
 import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @contextlib.contextmanager
@@ -31,11 +35,11 @@ def without_tf32():
             setattr(place, key, value)
 
 
-def full_precision(function):
+def full_precision(function: Callable[P, R]) -> Callable[P, R]:
     """The function, with automatic mixed precision and TF32 switched off inside."""
 
     @functools.wraps(function)
-    def exact(*args, **kwargs):
+    def exact(*args: P.args, **kwargs: P.kwargs) -> R:
         with contextlib.ExitStack() as stack:
             stack.enter_context(without_tf32())
             for device in _DEVICES:

@@ -232,4 +232,6 @@ def test_wheel_holds_the_library_and_nothing_else(tmp_path):
     kept = (".py", ".yaml", ".html", ".jinja", ".js")
     inside = [p for f in LIBRARY for p in (copy / f).rglob("*") if p.suffix in kept]
     wanted = {f"spikeswap/{path.relative_to(copy).as_posix()}" for path in inside}
-    assert names == wanted | {"spikeswap/__init__.py", "spikeswap/__main__.py"}
+    assert names == wanted | {
+        f"spikeswap/{name}" for name in ("__init__.py", "__main__.py", "py.typed")
+    }

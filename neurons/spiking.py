@@ -246,19 +246,30 @@ class Multi(_CumulativeNeuron):
         return [-p for p in reversed(powers)] + [0] + powers
 
     def spikes(self, distance: Tensor, tracer: Tensor) -> Tensor:
-        mantissa, exponent = torch.frexp(distance)  # |mantissa| in [1/2, 1); 3/4 is half-way
-        below = torch.ldexp(distance.sign(), exponent - 1)
-        above = 2 * below
-        reached = tracer + above
+        """In few passes over memory: time is what they cost."""
+        below = _power_below(distance)
         least = -self.levels if self.signed else 0
-        membrane = (self.state["input"] / self.state["unit"]).clamp_(least, self.levels)
-        membrane.sub_(tracer)
-        beyond = membrane.sub_(1.5 * below).mul_(below.sign()) > TIE
-        half = mantissa.abs() - 0.75
-        upper = (half > 0) | ((half == 0) & beyond)
-        within = (reached >= least) & (reached <= self.levels)
-        power = torch.where(upper & within, above, below)
-        return torch.where(distance == 0, 0.0, power)
+        nearer = torch.div(self.state["input"], self.state["unit"]).clamp_(least, self.levels)
+        nearer.sub_(tracer).sub_(below, alpha=1.5)  # the membrane beyond half-way between the powers
+        half_way = distance.sub_(below, alpha=1.5)  # 0 or at least 1/2 away; the membrane within 1/2
+        nearer.add_(half_way, alpha=2).mul_(torch.sign(below, out=half_way))
+        upper = torch.gt(nearer, TIE, out=half_way)  # 1 where the power above is the nearer one
+        middle = (least + self.levels) / 2
+        reached = torch.add(tracer, below, alpha=2, out=nearer).sub_(middle).abs_()
+        upper.mul_(torch.le(reached, self.levels - middle, out=reached))
+        return below.addcmul_(below, upper)
+
+
+_POWER = {  # all of a float but its mantissa: sign and power of two
+    torch.float32: (torch.int32, -(1 << 23)),
+    torch.float64: (torch.int64, -(1 << 52)),
+}
+
+
+def _power_below(x: Tensor) -> Tensor:
+    """The largest power of two that is at most |x|, with the sign of x; 0 for 0."""
+    whole, bits = _POWER[x.dtype]
+    return x.view(whole).bitwise_and(bits).view(x.dtype)
 
 
 NEURONS.update({cls.kind: cls for cls in (IF, STBIF, Multi)})

@@ -250,8 +250,12 @@ class Multi(_CumulativeNeuron):
         below = _power_below(distance)
         least = -self.levels if self.signed else 0
         nearer = torch.div(self.state["input"], self.state["unit"]).clamp_(least, self.levels)
-        nearer.sub_(tracer).sub_(below, alpha=1.5)  # the membrane beyond half-way between the powers
-        half_way = distance.sub_(below, alpha=1.5)  # 0 or at least 1/2 away; the membrane within 1/2
+        nearer.sub_(tracer).sub_(
+            below, alpha=1.5
+        )  # the membrane beyond half-way between the powers
+        half_way = distance.sub_(
+            below, alpha=1.5
+        )  # 0 or at least 1/2 away; the membrane within 1/2
         nearer.add_(half_way, alpha=2).mul_(torch.sign(below, out=half_way))
         upper = torch.gt(nearer, TIE, out=half_way)  # 1 where the power above is the nearer one
         middle = (least + self.levels) / 2

@@ -1,5 +1,7 @@
 """The spiking neurons: what they send, what it sums to, and that chunks do not matter."""
 
+import math
+
 import pytest
 import torch
 
@@ -143,6 +145,33 @@ def test_multi_settles_a_tie_by_its_membrane():
     goal = torch.tensor([4.3, 3.8, 10.3, 9.8], dtype=torch.double).view(1, 1, 4)
     down = torch.cat([torch.full_like(goal, 16.0), goal - 16.0])  # 12 and 6 levels from above
     assert counts_of(neuron, run(neuron, down))[1].flatten().tolist() == [-8, -16, -4, -8]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.double])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("levels", [1, 3, 16, 23, 256])
+def test_multi_follows_its_rule_number_by_number(levels, signed, dtype):
+    """Inputs of whole eighths of a level: every sum is exact in both types."""
+    neuron = Multi(torch.tensor([1.0 * levels], dtype=dtype), levels, signed=signed)
+    x = (torch.randn(30, 1, 40) * levels * 4).round().to(dtype) / 8
+    least, tracer = -levels if signed else 0, [0] * 40
+    for current, sent in zip(
+        x.cumsum(0)[:, 0].tolist(), run(neuron, x)[:, 0].tolist(), strict=True
+    ):
+        for place, total in enumerate(current):
+            share = min(max(total, least), levels)
+            distance = math.floor(share + 0.5) - tracer[place]
+            power = 0
+            if distance:
+                sign = 1 if distance > 0 else -1
+                power = 2 ** (abs(distance).bit_length() - 1)
+                beyond = sign * (share - tracer[place])  # decides where both are equally near
+                nearer = (abs(distance), beyond) > (1.5 * power, 1.5 * power)
+                if nearer and least <= tracer[place] + 2 * sign * power <= levels:
+                    power *= 2
+                power *= sign
+            tracer[place] += power
+            assert sent[place] == power
 
 
 def test_stbif_walks_one_level_a_step():

@@ -1,8 +1,7 @@
 """The table of operations: what each one is, keeps, moves and costs. Everybody asks it."""
 
-from .batch import BATCH_FIRST, Call, Mixes
+from .call import BATCH_FIRST, Call, Mixes
 from .facts import Channels, Cost, Kind, Operation, Sign, Spikes, View
-from .rows import SMOOTH_REMEDY, UNKNOWN_REMEDY
 from .table import (
     ATEN,
     BATCH_NORMS,
@@ -18,6 +17,7 @@ from .table import (
     spelled,
     spelling,
 )
+from .writing import SMOOTH_REMEDY, UNKNOWN_REMEDY
 
 __all__ = [
     "ATEN",

@@ -3,89 +3,7 @@
 A rule reads a `Call` and returns the batch axis of the result, or raises `Mixes`.
 """
 
-import dataclasses
-from collections.abc import Callable
-
-MIXES = "mixes the images of a batch"
-KEEP_OUT = "compute it for each image on its own (keep axis 0 out of it)"
-BATCH_FIRST = "move the permute after the activation, so that the batch comes first there"
-_NO_AXIS = 99  # a negative axis of a tensor of unknown rank: taken for none of the first ones
-
-
-class Mixes(Exception):
-    """(what is wrong, remedy)"""
-
-    def __init__(self, what: str = MIXES, remedy: str = KEEP_OUT):
-        super().__init__(what, remedy)
-
-
-@dataclasses.dataclass
-class Call:
-    """One call, as far as it concerns the batch axis.
-
-    Attributes:
-        args, kwargs: of the call; tensors stand for themselves or for nodes of a graph.
-        operands: (batch axis or None, number of axes or None) of every tensor, in their order.
-        before: sizes of the axes before that of the batch; None if they are not known.
-    """
-
-    args: tuple
-    kwargs: dict
-    operands: list[tuple[int | None, int | None]]
-    before: tuple[int, ...] | None = None
-
-    @property
-    def after_ones(self) -> bool:
-        """Whether all axes before that of the batch are known to have one entry."""
-        return self.before is not None and all(size == 1 for size in self.before)
-
-    @property
-    def batched(self) -> list[tuple[int, int | None]]:
-        """The operands that have a batch axis."""
-        return [operand for operand in self.operands if operand[0] is not None]
-
-    @property
-    def axis(self) -> int:
-        """Batch axis of the first operand that has one."""
-        return self.batched[0][0]
-
-    @property
-    def rank(self) -> int | None:
-        """Number of its axes, None if it is not known."""
-        return self.batched[0][1]
-
-    @property
-    def others(self) -> list[tuple[int, int | None]]:
-        """The operands after it that have a batch axis, too."""
-        return self.batched[1:]
-
-    def argument(self, position: int, *names: str, default=None):
-        """The argument at this position or under one of these names."""
-        for name in names:
-            if name in self.kwargs:
-                return self.kwargs[name]
-        return self.args[position] if len(self.args) > position else default
-
-    def axes(self, position: int, *names: str) -> list[int] | None:
-        """The axes that an argument names, counted from the front; None if it is not there."""
-        value = self.argument(position, *names)
-        value = [value] if _is_number(value) else value
-        if not isinstance(value, (list, tuple)):
-            return None
-        return [self.front(v) for v in value if _is_number(v)]
-
-    def front(self, axis: int, more: int = 0) -> int:
-        """An axis counted from the front, in a tensor of `more` axes more than the operand."""
-        if axis >= 0:
-            return axis
-        return _NO_AXIS if self.rank is None else axis + self.rank + more
-
-
-Rule = Callable[[Call], int]
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+from .call import BATCH_FIRST, KEEP_OUT, MIXES, Call, Mixes, Rule, is_number
 
 
 def _rest(call: Call, position: int, *names: str) -> list:
@@ -144,7 +62,7 @@ def padded(call: Call) -> int:
 def convolved(call: Call) -> int:
     """A convolution: the batch first, or [1, B * C, ...] in as many groups as there are images."""
     groups = call.argument(6, "groups", default=1)
-    if call.axis == 1 and call.after_ones and not _is_number(groups):
+    if call.axis == 1 and call.after_ones and not is_number(groups):
         return 1
     return first_only(call)
 
@@ -250,7 +168,7 @@ def extreme(call: Call) -> int:
 
 def largest(call: Call) -> int:
     """topk, sort, argsort: along the last axis where none is given."""
-    position = 2 if _is_number(call.argument(1)) and len(call.args) > 2 else 1
+    position = 2 if is_number(call.argument(1)) and len(call.args) > 2 else 1
     return along(position, -1)(call)
 
 
@@ -302,13 +220,13 @@ def reshaped(call: Call) -> int:
         raise Mixes(f"reshapes a tensor with the batch on axis {call.axis}", BATCH_FIRST)
     if call.others:  # of the shape of another tensor
         return call.others[0][0]
-    return next((i for i, size in enumerate(sizes) if not (_is_number(size) and size == 1)), 0)
+    return next((i for i, size in enumerate(sizes) if not (is_number(size) and size == 1)), 0)
 
 
 def unflattened(call: Call) -> int:
     """unflatten(x, dim, sizes): [B * n] -> [B, n] keeps the batch in front."""
     axis, sizes = call.front(call.argument(1, "dim")), call.argument(2, "sizes", "unflattened_size")
-    if axis == call.axis and _is_number(sizes[0]) and sizes[0] > 0:
+    if axis == call.axis and is_number(sizes[0]) and sizes[0] > 0:
         raise Mixes("splits the batch into a fixed number of parts", KEEP_OUT)
     return call.axis + (len(sizes) - 1 if axis < call.axis else 0)
 
@@ -432,7 +350,7 @@ def item(call: Call) -> int:
             if entry != slice(None, None, None):
                 raise Mixes
             return result
-        if not _is_number(entry):
+        if not is_number(entry):
             result += 1
         seen += 1
     return result + call.axis - seen

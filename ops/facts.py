@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .batch import Rule, same
+from .batch import same
+from .call import Rule
 
 
 class Kind(enum.Enum):

@@ -9,7 +9,8 @@ from torch import fx, nn
 from .batch import kept
 from .facts import Kind, Operation
 from .modules import FOREIGN, MODULE_ROWS, MODULES
-from .rows import ROWS, SMOOTH_REMEDY, UNKNOWN_REMEDY
+from .rows import ROWS
+from .writing import SMOOTH_REMEDY, UNKNOWN_REMEDY
 
 TABLE: dict[str, Operation] = {row.name: row for row in (*ROWS, *MODULE_ROWS)}
 UNKNOWN = Operation("unknown", Kind.REFUSED, remedy=UNKNOWN_REMEDY)

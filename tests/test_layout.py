@@ -235,3 +235,8 @@ def test_wheel_holds_the_library_and_nothing_else(tmp_path):
     assert names == wanted | {
         f"spikeswap/{name}" for name in ("__init__.py", "__main__.py", "py.typed")
     }
+
+
+def test_no_file_is_too_long_to_be_read():
+    long = {show(path) for path in python_files(FLOORS) if len(path.read_text().splitlines()) > 400}
+    assert not long

@@ -8,7 +8,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from spikeswap.ops import TABLE, UNKNOWN, Call, Channels, Kind, Mixes, Spikes, View, spelled
-from spikeswap.ops.batch import MIXES, same
+from spikeswap.ops.batch import same
+from spikeswap.ops.call import MIXES
 
 _spec = importlib.util.spec_from_file_location("cases", Path(__file__).with_name("cases.py"))
 cases = importlib.util.module_from_spec(_spec)

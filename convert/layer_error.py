@@ -143,8 +143,6 @@ def convergence_sentence(errors: dict[int, float], reference: str) -> str:
     last, before = errors[steps[-1]], errors[steps[max(0, len(steps) - 2)]]
     if last <= 1e-6:
         state = "which is exact"
-    elif last == before and last <= 0.01:  # nothing fires any more
-        state = "and it stays there: values near half a level are rounded to either side"
     elif last < 0.8 * before:
         state = "and it is still falling"
     else:

@@ -140,9 +140,3 @@ def test_one_sentence_says_whether_it_falls(errors, words):
     text = convergence_sentence(errors, "clipped network")
     assert words in text and "clipped network" in text and text.count(".") >= 1
     assert all(f"T={t}" in text for t in errors)
-
-
-def test_an_error_that_rounding_leaves_is_called_so():
-    text = convergence_sentence({4: 0.003, 8: 0.0009, 16: 0.0009}, "QCFS network")
-    assert "stays there" in text and "rounded" in text
-    assert "no longer falling" in convergence_sentence({4: 0.3, 8: 0.2, 16: 0.2}, "QCFS network")

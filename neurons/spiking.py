@@ -246,16 +246,14 @@ class Multi(_CumulativeNeuron):
         return [-p for p in reversed(powers)] + [0] + powers
 
     def spikes(self, distance: Tensor, tracer: Tensor) -> Tensor:
-        """In few passes over memory: time is what they cost."""
+        """In few passes over memory, which are what costs time; `distance` is used up."""
         below = _power_below(distance)
         least = -self.levels if self.signed else 0
+        # how far membrane and goal lie beyond half-way between the powers: the goal by 0 or at least
+        # 1/2, the membrane by at most 1/2 less or more, so that it decides where the goal does not
         nearer = torch.div(self.state["input"], self.state["unit"]).clamp_(least, self.levels)
-        nearer.sub_(tracer).sub_(
-            below, alpha=1.5
-        )  # the membrane beyond half-way between the powers
-        half_way = distance.sub_(
-            below, alpha=1.5
-        )  # 0 or at least 1/2 away; the membrane within 1/2
+        nearer.sub_(tracer).sub_(below, alpha=1.5)
+        half_way = distance.sub_(below, alpha=1.5)
         nearer.add_(half_way, alpha=2).mul_(torch.sign(below, out=half_way))
         upper = torch.gt(nearer, TIE, out=half_way)  # 1 where the power above is the nearer one
         middle = (least + self.levels) / 2

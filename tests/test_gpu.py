@@ -58,7 +58,7 @@ def test_the_same_readouts_and_spikes(network, images, neuron):
 
 @pytest.mark.parametrize("neuron", ["multi", "stbif"])
 def test_float32_is_not_rounded_to_tf32(network, images, neuron):
-    """With TF32 the two part by 1e-3 (PyTorch's default in convolutions)."""
+    """PyTorch would round in convolutions by default, here it is asked to in all products."""
     torch.manual_seed(0)
     snn = convert_model(network.float().cuda(), neuron=neuron)
     from spikeswap.support.precision import without_tf32  # noqa: PLC0415

@@ -3,8 +3,9 @@
 #   make demo      train, convert and evaluate a small network on real digits (minutes, no GPU)
 #   make test      the test-suite without the slow tests, in two processes (PROCESSES=8 for more)
 #   make test-all  the whole test-suite
+#   make deploy-check  the simulators that exports go to: installs them, runs their tests
 #   make lint      ruff, codespell, and mypy on the public surface
-#   make clean     remove .venv and caches; runs/ stays
+#   make clean     remove .venv, .deploy and caches; runs/ stays
 # PYTHON=python3.12 make test chooses the interpreter that makes .venv.
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ RUN := $(VENV)/bin/python
 PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/.installed-$(PLACE)
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo test test-all deploy-check lint clean
 
 setup: $(STAMP)
 
@@ -45,6 +46,15 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(RUN) -m pytest
 
+# sinabs needs an older nir than the others: it gets an environment that sees the rest of this one.
+deploy-check: $(STAMP)
+	$(RUN) -m pip install --quiet -e '.[deploy]'
+	$(PYTHON) -m venv .deploy/sinabs
+	.deploy/sinabs/bin/python -c 'import pathlib, site; \
+	pathlib.Path(site.getsitepackages()[0], "spikeswap_packages.pth").write_text("'"$$($(RUN) -c 'import site; print(site.getsitepackages()[0])')"'\n")'
+	.deploy/sinabs/bin/python -m pip install --quiet sinabs
+	$(RUN) -m pytest tests/export
+
 lint: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -53,4 +63,4 @@ lint: $(STAMP)
 	cd $(VENV)/typing && MYPYPATH=. ../bin/python -m mypy --config-file ../../setup.cfg spikeswap/tests/public_surface.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .deploy build dist *.egg-info .pytest_cache .ruff_cache

@@ -12,6 +12,7 @@ COMMANDS = {
     "convert": "turn a trained network into a spiking one",
     "eval": "evaluate runs side by side and write the report",
     "bench": "measure speed and memory",
+    "export": "write a conversion for another simulator or chip, and grade it there",
     "env": "print the versions that a bug report needs",
 }
 

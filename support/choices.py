@@ -34,3 +34,4 @@ CALIBRATIONS = Choices("calibrate", "thresholds", "bias", "bias-everywhere", "bi
 METHODS = Choices("method", "max", "headroom", "percentile", "mse")
 ENERGY_MODELS = Choices("energy model", "45nm-fp32", "45nm-fp16", "45nm-int8", "lemaire")
 TASKS = Choices("task", "classify", "dense", "regression", "counts")
+TARGETS = Choices("target", "nir", "sinabs", "snntorch", "spikingjelly", "norse")

@@ -70,7 +70,7 @@ def command(arguments) -> None:
     from ..train import find_conversion
     from . import exporting, run_on_disk
 
-    cli.start(arguments)
+    device = cli.start(arguments)
     run = run_on_disk.open_run(arguments.run)
     if not run.converts:
         raise ValueError(
@@ -79,8 +79,9 @@ def command(arguments) -> None:
         )
     folder = find_conversion(run.folder, arguments.tag)
     output = Path(arguments.output or run.folder / "export" / arguments.to)
-    snn = networks.load(folder)
+    snn = networks.load(folder).to(device)
     images, labels = exporting.images(run, arguments)
+    images = images.to(device)
     cli.say(f"exporting {folder} to {arguments.to}, {arguments.bits} bits")
     record = export(
         snn,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..snn import SpikingNetwork
 from ..support.atomic import new_folder, write_file
+from ..support.precision import full_precision
 from ..support.versions import versions
 from ..support.whole_numbers import whole_number
 from .fidelity import (
@@ -36,9 +37,11 @@ from .targets import TARGETS, Target
 NETWORK, GOLDEN, READER, RECORD = "network.nir", "golden.h5", "load.py", "export.json"
 BITS, STARTS = (32, 16, 8), ("state", "bias")
 GOLDEN_IMAGES = 4
+CALIBRATION = 64  # images that decide how weights are rounded
 DEFAULT_IMAGES = 50  # that a target's own import is tried on
 
 
+@full_precision
 def export(
     snn: SpikingNetwork,
     folder,
@@ -103,9 +106,6 @@ def export(
             record |= _graded(comparison, row, inside, example, labels, start, python, progress)
         write_file(inside / RECORD, json.dumps(record, indent=1))
     return record
-
-
-CALIBRATION = 64  # images that decide how weights are rounded
 
 
 def _checked(snn, folder: Path, bits, example, timesteps, start) -> int:

@@ -54,9 +54,9 @@ def _rates(network: Exportable, images: Tensor, timesteps: int) -> dict[str, Ten
     found: dict[str, Tensor] = {}
     for layer in network.layers.values():
         if isinstance(layer, Image):
-            found[layer.name] = images
+            found[layer.name] = images.cpu()
         elif isinstance(layer, Neurons):
-            found[layer.name] = spikes.pop(layer.site).float().mean(0)
+            found[layer.name] = spikes.pop(layer.site).float().mean(0).cpu()
         else:
             found[layer.name] = layer(sum(found[name] for name in layer.inputs))
     return found

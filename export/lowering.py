@@ -185,8 +185,8 @@ class _Lowering:
         return Value((Term(layer.name, _ONE),), _ZERO, layer.shape)
 
     def weights(self, node: fx.Node, module: nn.Module, x: Value) -> Value | None:
-        weight = module.weight.detach().double()
-        bias = None if module.bias is None else module.bias.detach().double()
+        weight = module.weight.detach().cpu().double()
+        bias = None if module.bias is None else module.bias.detach().cpu().double()
         more = {}
         if isinstance(module, nn.Conv2d):
             padding = module.padding
@@ -253,10 +253,10 @@ class _Lowering:
         return not isinstance(self.layers[name], Weighted)
 
     def affine(self, module: ChannelAffine, x: Value) -> Value:
-        scaled = x.scaled(module.scale.double())
+        scaled = x.scaled(module.scale.cpu().double())
         if module.offset is None:
             return scaled
-        return dataclasses.replace(scaled, offset=scaled.offset + module.offset.double())
+        return dataclasses.replace(scaled, offset=scaled.offset + module.offset.cpu().double())
 
     def sum(self, node: fx.Node, row, x: Value, shape: tuple[int, ...]) -> Value | None:
         """a + alpha b, or its difference; an operand that no image decides is an offset."""
@@ -375,7 +375,7 @@ def _times_inputs(weight: Tensor, factor: Tensor, module: nn.Module) -> Tensor:
 
 def _channels(module: IF, shape: tuple[int, ...]) -> Tensor | None:
     """Thresholds of a site per channel [C], or [] for one."""
-    height = module.threshold.detach().double()
+    height = module.threshold.detach().cpu().double()
     if height.numel() == 1:
         return height.reshape(())
     if height.dim() == 1:

@@ -47,7 +47,7 @@ def per_channel(value, shape: tuple[int, ...]) -> Tensor | None:
         return torch.tensor(float(value), dtype=torch.float64)
     if not isinstance(value, Tensor):
         return None
-    value = value.detach().double()
+    value = value.detach().cpu().double()
     if value.numel() == 1:
         return value.reshape(())
     full = value.view(*[1] * (len(shape) + 1 - value.dim()), *value.shape)

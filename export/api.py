@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def export(
     check: bool = True,
     python: str | None = None,
     progress=None,
-) -> dict:
+) -> dict[str, Any]:
     """Write a network for a target, read it back there, run it on images, and grade it.
 
     Args:
@@ -192,6 +193,8 @@ def _columns(found: Fidelity) -> dict:
     return {
         "images": found.images,
         "spikes": found.spikes,
+        "same_images": found.same_images,
+        "same_readout_error": found.same_readout_error,
         "top1": found.top1,
         "top1_snn": found.top1_snn,
         "differing_spikes": found.differing,
@@ -216,8 +219,9 @@ def _why(found: Fidelity, grade: str, network: Exportable, start: str, target: T
     if not different:
         return "every spike is the spiking network's"
     return (
-        f"every spike follows the neurons' rule; {different} of {found.spikes} differ from the spiking "
-        f"network's, after ties: rounding decides a potential within 1e-4 of the threshold"
+        f"every spike follows the neurons' rule; of {found.images} images {found.same_images} have the "
+        f"spiking network's own spikes, the others {different} that differ after ties, where rounding "
+        "decides whether a potential reaches the threshold"
     )
 
 

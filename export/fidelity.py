@@ -100,6 +100,8 @@ class Fidelity:
         agreement: per cent of images with the spiking network's class after T steps.
         readout_error: norm of the difference of the readouts at T over the norm of the spiking
             network's.
+        same_images: images of which every spike is the spiking network's.
+        same_readout_error: the largest relative error of a readout among those.
         top1, top1_snn: accuracy of both, where labels were given.
         differing: {site: spikes that differ from the spiking network's}.
         spikes: that were compared, one a neuron, image and step.
@@ -111,6 +113,8 @@ class Fidelity:
     timesteps: int = 0
     agreement: float = 0.0
     readout_error: float = 0.0
+    same_images: int = 0
+    same_readout_error: float = 0.0
     top1: float | None = None
     top1_snn: float | None = None
     differing: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -154,7 +158,11 @@ class Comparison:
             ours, spikes = recording(self.snn, batch, self.steps)
             outputs = torch.from_numpy(answer["outputs"]).flatten(2).to(batch.device)
             theirs = self.read(outputs)
-            self.compare_spikes(found, batch, spikes, outputs, answer, keep_meaning)
+            same = self.compare_spikes(found, batch, spikes, outputs, answer, keep_meaning)
+            found.same_images += int(same.sum())
+            if same.any():
+                off = (theirs - ours.double()).norm(dim=-1) / ours.double().norm(dim=-1)
+                found.same_readout_error = max(found.same_readout_error, float(off[same].max()))
             found.images += len(batch)
             right["same"] += int((theirs.argmax(-1) == ours.argmax(-1)).sum())
             sums["wrong"] += float((theirs - ours.double()).square().sum())
@@ -172,21 +180,26 @@ class Comparison:
 
     def compare_spikes(
         self, found: Fidelity, images, spikes: dict, outputs: Tensor, answer: dict, judge: bool
-    ) -> None:
-        """Count the spikes that differ; those of one batch that do are held against the rule."""
-        sent, same = {}, True
+    ) -> Tensor:
+        """Count the spikes that differ, and hold those of a batch against the rule where some do.
+
+        Returns:
+            For each image whether all its spikes are the same, [B].
+        """
+        sent, same = {}, torch.ones(len(images), dtype=torch.bool, device=images.device)
         for layer in self.network.neurons:
             shape = (self.steps, len(images), *layer.shape)
             sent[layer.site] = _unpacked(answer[f"spikes/{layer.name}"], shape).to(images.device)
-            ours = spikes[layer.site].bool().reshape(shape)
-            if count := int((ours != sent[layer.site]).sum()):
+            differs = spikes[layer.site].bool().reshape(shape) != sent[layer.site]
+            if count := int(differs.sum()):
                 found.differing[layer.site] = found.differing.get(layer.site, 0) + count
-                same = False
+                same &= ~differs.flatten(2).any(2).any(0)
             found.several += int(answer[f"several/{layer.name}"])
-            found.spikes += sent[layer.site].numel()
-        if judge and not (same and found.rule.spikes):  # equal spikes follow the same rule
+            found.spikes += differs.numel()
+        if judge and not (same.all() and found.rule.spikes):  # equal spikes follow the same rule
             shaped = outputs.reshape(*outputs.shape[:2], *self.network.layers["output"].shape)
             found.rule.add(obedience(self.network, images, sent, shaped))
+        return same
 
     def read(self, outputs: Tensor) -> Tensor:
         """The readout at T of outputs [T, B, classes]."""

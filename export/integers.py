@@ -20,7 +20,8 @@ from .simulation import simulate
 # how far beyond the K that holds the largest weight
 REACH = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 POSITIONS = 4096  # of images and pixels whose inputs are looked at, per layer
-LARGEST_JOINT = 1300  # inputs of a neuron up to which weights are rounded jointly
+LARGEST_JOINT = 5000  # inputs of a neuron up to which weights are rounded jointly
+BLOCK, DAMPING = 128, 0.01
 LARGEST_SCALE = {8: 2**15 - 1, 16: 2**23}
 
 
@@ -144,18 +145,28 @@ class _Rounding:
         """Round input by input; what one rounds wrong the later ones make up for."""
         groups = []
         for weight, products in zip(self.by_group(self.weight * scale), self.products, strict=True):
-            damp = 0.01 * products.diagonal().mean().clamp_min(1e-12)
-            damped = products + damp * torch.eye(len(products), dtype=products.dtype)
-            upper = torch.linalg.cholesky(
-                torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True
-            )
+            upper = _inverse_factor(products)
             left, rounded = weight.clone(), torch.empty_like(weight)
-            for i in range(left.shape[1]):
-                rounded[:, i] = left[:, i].round().clamp_(-most - 1, most)
-                wrong = (left[:, i] - rounded[:, i]) / upper[i, i]
-                left[:, i:] -= wrong[:, None] * upper[None, i, i:]
+            for first in range(
+                0, left.shape[1], BLOCK
+            ):  # later blocks make up once a block is done
+                last = min(first + BLOCK, left.shape[1])
+                wrong = torch.empty_like(left[:, first:last])
+                for i in range(first, last):
+                    rounded[:, i] = left[:, i].round().clamp_(-most - 1, most)
+                    wrong[:, i - first] = (left[:, i] - rounded[:, i]) / upper[i, i]
+                    left[:, i:last] -= wrong[:, i - first, None] * upper[None, i, i:last]
+                left[:, last:] -= wrong @ upper[first:last, last:]
             groups.append(rounded)
         return torch.cat(groups)
+
+
+def _inverse_factor(products: Tensor) -> Tensor:
+    """The upper Cholesky factor of the inverse of products of inputs, damped by a hundredth."""
+    damp = DAMPING * products.diagonal().mean().clamp_min(1e-12)
+    damped = products + damp * torch.eye(len(products), dtype=products.dtype)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    return torch.linalg.cholesky(inverse, upper=True)
 
 
 def _windows(layer: Weighted, x: Tensor) -> Tensor:

@@ -61,8 +61,11 @@ TARGETS.update(
             ),
             Target(
                 "norse",
-                "norse 1.1.0",
-                {"norse": "pip install norse", **_NIR},
+                "not tried",
+                {
+                    "norse": "install norse from its repository: the packages have no from_nir",
+                    **_NIR,
+                },
                 ">",
                 refuses="norse resets integrate-and-fire neurons to 0, and no setting subtracts the "
                 "threshold",

@@ -22,6 +22,7 @@ from spikeswap.convert import (
 from spikeswap.counting import Report
 from spikeswap.data import DataBundle, list_datasets, load_dataset
 from spikeswap.evaluate import energy_model, evaluate, read_eval_json, write_eval_json
+from spikeswap.export import TARGETS, UnexportableError, export
 from spikeswap.graph import Prepared, prepare
 from spikeswap.models import create_model, list_models, load_published
 from spikeswap.report import write_report
@@ -82,3 +83,6 @@ content: dict[str, Any] = read_eval_json("runs/eval.json")
 write_report([record], "runs")
 snn.save("folder")
 assert_type(spikeswap.load("folder"), SpikingNetwork)
+
+exported = assert_type(export(snn, "out", target="sinabs", bits=8, example=images), dict[str, Any])
+assert_type(UnexportableError([]).offences[0].remedy, str)

@@ -3,14 +3,14 @@
     network = load("network.nir")
     outputs, spikes = network(images, timesteps=32)  # [T, B, classes], {node: [T, B, ...]}
 
-norse resets an integrate-and-fire neuron to 0 where the conversion subtracts the threshold; no setting
-changes that, so what a neuron receives beyond its threshold is lost. With `keep_meaning` neurons at
-least start at `v_init`.
+Not tried: norse's packages of 2026 have no `from_nir`, its repository has. It resets an
+integrate-and-fire neuron to 0 where the conversion subtracts the threshold; no setting changes that, so
+what a neuron receives beyond its threshold is lost.
 """
 
 import nir
-import norse.torch as norse
 import torch
+from norse.torch import from_nir
 
 
 def load(path, keep_meaning=True, device="cpu"):
@@ -22,11 +22,11 @@ class Network:
     """Calls: images [B, C, H, W], timesteps -> outputs [T, B, classes], {node: spikes [T, B, ...]}."""
 
     def __init__(self, graph, keep_meaning, device):
-        self.model = norse.from_nir(graph).eval().to(device)
+        self.model = from_nir(graph).eval().to(device)
         self.neurons = {
             name: node for name, node in graph.nodes.items() if isinstance(node, nir.IF)
         }
-        self.keep_meaning, self.spikes = keep_meaning, {}
+        self.spikes = {}
         for name in self.neurons:
             self.model.get_submodule(name).register_forward_hook(self.keep(name))
 

@@ -33,6 +33,7 @@ def test_a_target_does_what_the_network_does(network, target, tmp_path):
     assert record["agreement"] == 100 and record["nodes"] == []
     assert record["rule"]["breaches"] == 0 and record["rule"]["ties"] <= 3
     assert record["rule"]["readout_error"] < 1e-5 and record["images"] == len(images)
+    assert record["same_images"] >= len(images) - 1 and record["same_readout_error"] < 1e-5
 
 
 class Dyadic(nn.Module):

@@ -2,12 +2,10 @@
 
 A neuron fires where a sum reaches its threshold, so both may be multiplied by the same number: with
 threshold K, a whole number, weights W become round(K W). A larger K rounds finer and cuts off the
-largest weights; K is the one whose currents differ least on data. Weights are rounded to the nearest
-number, or so that the error of one makes up for that of the others (E. Frantar et al., "GPTQ", ICLR
-2023), whichever differs less. The bias takes over what the rounding changes on average.
+largest weights; K is the one whose currents differ least on data. The bias takes over what the rounding
+changes on average, in the layer and in those before it (M. Nagel et al., ICCV 2019).
 """
 
-import dataclasses
 import math
 
 import torch
@@ -19,9 +17,7 @@ from .simulation import simulate
 
 # how far beyond the K that holds the largest weight
 REACH = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
-POSITIONS = 4096  # of images and pixels whose inputs are looked at, per layer
-LARGEST_JOINT = 5000  # inputs of a neuron up to which weights are rounded jointly
-BLOCK, DAMPING = 128, 0.01
+POSITIONS = 2048  # of images and pixels whose inputs are looked at, per layer
 LARGEST_SCALE = {8: 2**15 - 1, 16: 2**23}
 
 
@@ -33,19 +29,9 @@ def to_integers(network: Exportable, images: Tensor, timesteps: int, bits: int) 
         bits: 8 or 16; biases are of 32.
     """
     rates = _rates(network, images.float(), timesteps)
-    scale = dict.fromkeys(network.layers, 1)  # of what a layer sends
-    for group in _groups(network):
-        layers = [network.layers[name] for name in group]
-        work = [_Rounding(layer, scale[layer.inputs[0]], rates, network) for layer in layers]
-        most = 2 ** (bits - 1) - 1
-        largest = max(float(w.weight.abs().max()) for w in work) or 1.0
-        least = min(most / largest, LARGEST_SCALE[bits])
-        tried = sorted({max(1, int(least * reach)) for reach in REACH if bits == 8 or reach == 1.0})
-        errors = {k: sum(w.error(w.nearest(k, most), k) for w in work) for k in tried}
-        chosen = min(errors, key=errors.get)
-        for one in work:
-            one.round(chosen, most)
-        _spread(network, group, chosen, scale)
+    scale = _scales(network, rates, bits)
+    means = {layer.name: _per_channel(rates.pop(layer.name)) for layer in network.weighted}
+    _round(network, images.float(), timesteps, scale, means, bits)
     network.bits = bits
 
 
@@ -61,6 +47,76 @@ def _rates(network: Exportable, images: Tensor, timesteps: int) -> dict[str, Ten
         else:
             found[layer.name] = layer(sum(found[name] for name in layer.inputs))
     return found
+
+
+def _scales(network: Exportable, rates: dict[str, Tensor], bits: int) -> dict[str, int]:
+    """How many times as large as before what each layer sends is: K of its group, 1 of neurons."""
+    scale = dict.fromkeys(network.layers, 1)
+    most = 2 ** (bits - 1) - 1
+    for group in _groups(network):
+        layers = [network.layers[name] for name in group]
+        views = [_View(layer, scale[layer.inputs[0]], rates) for layer in layers]
+        largest = max(float(view.weight.abs().max()) for view in views) or 1.0
+        reaches = REACH if bits == 8 else (1.0,)
+        tried = {int(min(max(1, most / largest * r), LARGEST_SCALE[bits])) for r in reaches}
+        errors = {k: sum(view.error(k, most) for view in views) for k in sorted(tried)}
+        scale.update(dict.fromkeys(group, min(errors, key=errors.get)))
+        for layer in network.layers.values():  # pools and flattening hand it on
+            if not isinstance(layer, (Weighted, Neurons, Image)):
+                scale[layer.name] = scale[layer.inputs[0]]
+    return scale
+
+
+def _round(network: Exportable, images: Tensor, timesteps: int, scale, means, bits: int) -> None:
+    """Round layer by layer; each bias makes up for what was rounded in front of it and in it.
+
+    The network that is rounded so far runs beside: {layer: [T, N, *shape]}, of neurons and what
+    they reach without weights; what depends on the image alone has one step.
+    """
+    most, sent = 2 ** (bits - 1) - 1, {network.image.name: images.unsqueeze(0)}
+    for layer in network.layers.values():
+        if isinstance(layer, Image):
+            continue
+        given = _summed([sent[name] for name in layer.inputs])
+        if isinstance(layer, Weighted):
+            by = scale[layer.name] / scale[layer.inputs[0]]
+            layer.weight = (layer.weight * by).round().clamp_(-most - 1, most)
+            layer.bias = None
+            mean = _per_channel(layer(given.mean(0)))
+            layer.bias = (means[layer.name] * scale[layer.name] - mean).round()
+        if isinstance(layer, Neurons):
+            layer.threshold = float(scale[layer.inputs[0]])
+            sent[layer.name] = _fire(layer, given, timesteps)
+        elif isinstance(layer, Readout):
+            layer.scale = float(scale[layer.inputs[0]])
+        else:
+            sent[layer.name] = torch.stack([layer(step) for step in given])
+        for name in layer.inputs:
+            if name != network.image.name and network.readers(name)[-1] is layer:
+                del sent[name]
+
+
+def _summed(parts: list[Tensor]) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _fire(layer: Neurons, current: Tensor, timesteps: int) -> Tensor:
+    """What neurons send in every step, [T, N, *shape]."""
+    v = torch.full_like(current[0], layer.starts_at * layer.threshold)
+    sent = current.new_empty(timesteps, *v.shape)
+    for step in range(timesteps):
+        v.add_(current[step if len(current) > 1 else 0])
+        sent[step] = v >= layer.threshold
+        v.sub_(sent[step], alpha=layer.threshold)
+    return sent
+
+
+def _per_channel(values: Tensor) -> Tensor:
+    """The mean of [N, C, ...] over everything but the channels."""
+    return values.double().transpose(0, 1).flatten(1).mean(1).cpu()
 
 
 def _groups(network: Exportable) -> list[list[str]]:
@@ -87,86 +143,23 @@ def _groups(network: Exportable) -> list[list[str]]:
     return found
 
 
-def _spread(network: Exportable, group: list[str], chosen: int, scale: dict[str, int]) -> None:
-    """What reads a group's sums gets its scale: neurons as their threshold."""
-    for name in group:
-        scale[name] = chosen
-    for layer in network.layers.values():
-        given = {scale[name] for name in layer.inputs}
-        if isinstance(layer, Neurons) and {*layer.inputs} & {*group}:
-            layer.threshold = float(chosen)
-        elif isinstance(layer, Readout):
-            layer.scale = float(scale[layer.inputs[0]])
-        elif not isinstance(layer, (Weighted, Neurons, Image)):
-            scale[layer.name] = next(iter(given))
+class _View:
+    """A layer of weights with what it sees of images; its inputs come `given` times as large."""
 
+    def __init__(self, layer: Weighted, given: int, rates: dict[str, Tensor]):
+        self.weight, self.groups = layer.weight.flatten(1) / given, layer.groups
+        seen = _windows(layer, sum(rates[name] for name in layer.inputs) * given)
+        self.centred = seen - seen.mean(1, keepdim=True)  # [groups, positions, fan-in]
 
-@dataclasses.dataclass
-class _Rounding:
-    """The rounding of one layer whose inputs come `given` times as large as they mean."""
+    def error(self, scale: int, most: int) -> float:
+        """Sum over the outputs of the variance of the change of their currents, in thresholds.
 
-    layer: Weighted
-    given: int
-    rates: dict[str, Tensor]
-    network: Exportable
-
-    def __post_init__(self):
-        self.weight = self.layer.weight.flatten(1) / self.given
-        inputs = sum(self.rates[name] for name in self.layer.inputs) * self.given
-        seen = _windows(self.layer, inputs.double())  # [groups, positions, fan-in]
-        self.mean = seen.mean(1)
-        self.products = seen.transpose(1, 2) @ seen / seen.shape[1]  # [groups, fan-in, fan-in]
-
-    def nearest(self, scale: int, most: int) -> Tensor:
-        return (self.weight * scale).round().clamp_(-most - 1, most)
-
-    def error(self, rounded: Tensor, scale: int) -> float:
-        """Sum over the outputs of the mean square error of their currents, in thresholds."""
-        wrong = self.by_group(rounded / scale - self.weight)
-        wrong_mean = torch.einsum("goi,gi->go", wrong, self.mean)  # the bias takes that over
-        square = torch.einsum("goi,gij,goj->", wrong, self.products, wrong)
-        return float(square - wrong_mean.square().sum())
-
-    def by_group(self, weight: Tensor) -> Tensor:
-        return weight.view(self.layer.groups, -1, weight.shape[1])
-
-    def round(self, scale: int, most: int) -> None:
-        best = self.nearest(scale, most)
-        if most == 127 and self.layer.fan_in <= LARGEST_JOINT:
-            jointly = self.jointly(scale, most)
-            if self.error(jointly, scale) < self.error(best, scale):
-                best = jointly
-        change = torch.einsum("goi,gi->go", self.by_group(self.weight - best / scale), self.mean)
-        bias = change.flatten() + (0 if self.layer.bias is None else self.layer.bias)
-        self.layer.weight = best.view_as(self.layer.weight)
-        self.layer.bias = (bias * scale).round()
-
-    def jointly(self, scale: int, most: int) -> Tensor:
-        """Round input by input; what one rounds wrong the later ones make up for."""
-        groups = []
-        for weight, products in zip(self.by_group(self.weight * scale), self.products, strict=True):
-            upper = _inverse_factor(products)
-            left, rounded = weight.clone(), torch.empty_like(weight)
-            for first in range(
-                0, left.shape[1], BLOCK
-            ):  # later blocks make up once a block is done
-                last = min(first + BLOCK, left.shape[1])
-                wrong = torch.empty_like(left[:, first:last])
-                for i in range(first, last):
-                    rounded[:, i] = left[:, i].round().clamp_(-most - 1, most)
-                    wrong[:, i - first] = (left[:, i] - rounded[:, i]) / upper[i, i]
-                    left[:, i:last] -= wrong[:, i - first, None] * upper[None, i, i:last]
-                left[:, last:] -= wrong @ upper[first:last, last:]
-            groups.append(rounded)
-        return torch.cat(groups)
-
-
-def _inverse_factor(products: Tensor) -> Tensor:
-    """The upper Cholesky factor of the inverse of products of inputs, damped by a hundredth."""
-    damp = DAMPING * products.diagonal().mean().clamp_min(1e-12)
-    damped = products + damp * torch.eye(len(products), dtype=products.dtype)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return torch.linalg.cholesky(inverse, upper=True)
+        Their mean is left out: the bias takes that over.
+        """
+        rounded = (self.weight * scale).round().clamp_(-most - 1, most)
+        wrong = (rounded / scale - self.weight).to(self.centred)
+        by_group = wrong.view(self.groups, -1, wrong.shape[1])
+        return float((self.centred @ by_group.transpose(1, 2)).square().mean(1).sum())
 
 
 def _windows(layer: Weighted, x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from spikeswap.convert import (
 from spikeswap.counting import Report
 from spikeswap.data import DataBundle, list_datasets, load_dataset
 from spikeswap.evaluate import energy_model, evaluate, read_eval_json, write_eval_json
-from spikeswap.export import TARGETS, UnexportableError, export
+from spikeswap.export import UnexportableError, export
 from spikeswap.graph import Prepared, prepare
 from spikeswap.models import create_model, list_models, load_published
 from spikeswap.report import write_report

@@ -1,8 +1,6 @@
 """tools/convert.py on networks and images of a stranger: three doors, one reader of weights."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,16 +27,6 @@ def nothing():
 """
 
 
-def run(tool, *arguments, folder):
-    return subprocess.run(
-        [sys.executable, CLONE / "tools" / tool, *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with a package, its weights, images in class folders and images without."""
@@ -62,40 +50,38 @@ SMALL = "--model mynets:small --img-size 32 --mean 0.5 --std 0.5 --data imagefol
 QUICK = "--calibration-images 12 --T 6 --levels 8 --method max".split()
 
 
-def test_a_function_of_ones_own_with_class_folders_from_weights_to_report(place):
+def test_a_function_of_ones_own_with_class_folders_from_weights_to_report(tool, place):
     weights = ["--weights", "small.pth", "--weights-prefix", "backbone."]
-    made = run(
-        "convert.py", *SMALL, *weights, *QUICK, "--data-path", "classes", "--output", "mine",
-        folder=place,
+    made = tool("convert.py", *SMALL, *weights, *QUICK, "--data-path", "classes", "--output", "mine",
+        cwd=place,
     )  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    assert "held-out images at T = 6: the same class as your network's on" in made.stdout
-    assert "top-1 there: your network" in made.stdout
+    assert made.code == 0, made.err
+    assert "held-out images at T = 6: the same class as your network's on" in made.out
+    assert "top-1 there: your network" in made.out
     written = next((place / "mine").glob("mynets-small_imagefolder/snn/*/conversion.json"))
     info = json.loads(written.read_text())["info"]
     assert info["sites"] == "all" and info["fidelity"]["method"] == "max" and info["levels"] == 8
     folder = written.parents[2]
-    shown = run("eval.py", "--run", folder, folder=place)
-    assert shown.returncode == 0, shown.stderr
-    assert "is not called because a file names it" in shown.stdout
+    shown = tool("eval.py", "--run", folder, cwd=place)
+    assert shown.code == 0, shown.err
+    assert "is not called because a file names it" in shown.out
     (row,) = json.loads((folder / "eval.json").read_text())["models"]
     assert row["kind"] == "converted" and row["top1"] is not None
 
 
-def test_timm_with_images_without_labels(place):
+def test_timm_with_images_without_labels(tool, place):
     torch.manual_seed(1)
     model = timm.create_model("test_resnet", num_classes=7)
     state = {f"module.{k}": v for k, v in model.state_dict().items()}
     torch.save({"state_dict_ema": state, "epoch": 3}, place / "resnet.pth")
-    made = run(
-        "convert.py", "--timm", "test_resnet", "--weights", "resnet.pth", "--classes", 7,
+    made = tool("convert.py", "--timm", "test_resnet", "--weights", "resnet.pth", "--classes", 7,
         "--img-size", 48, "--data", "imagefolder", "--data-path", "flat", *QUICK, "--output", "his",
-        folder=place,
+        cwd=place,
     )  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    assert "the same class as your network's on" in made.stdout and "no accuracy" in made.stdout
-    shown = run("eval.py", "--run", "his/test_resnet_imagefolder", folder=place)
-    assert shown.returncode == 0, shown.stderr
+    assert made.code == 0, made.err
+    assert "the same class as your network's on" in made.out and "no accuracy" in made.out
+    shown = tool("eval.py", "--run", "his/test_resnet_imagefolder", cwd=place)
+    assert shown.code == 0, shown.err
     record = json.loads((place / "his/test_resnet_imagefolder/eval.json").read_text())
     ann, snn = record["models"]
     assert ann["kind"] == "ann" and snn["top1"] is None and snn["acs"] > 0
@@ -125,30 +111,29 @@ def test_timm_with_images_without_labels(place):
         ("--timm test_vit --mean 1,2", "one number or three"),
     ],
 )
-def test_bad_input_is_one_sentence(place, arguments, words):
-    failed = run("convert.py", *arguments.split(), folder=place)
-    assert failed.returncode == 2 and words in failed.stderr.splitlines()[-1]
-    assert "Traceback" not in failed.stderr and not (place / "runs").exists()
+def test_bad_input_is_one_sentence(tool, place, arguments, words):
+    failed = tool("convert.py", *arguments.split(), cwd=place)
+    assert failed.code == 2 and words in failed.err.splitlines()[-1]
+    assert "Traceback" not in failed.err and not (place / "runs").exists()
 
 
-def test_a_function_named_in_a_strangers_run_is_not_called(place, tmp_path):
+def test_a_function_named_in_a_strangers_run_is_not_called(tool, place, tmp_path):
     """Its checkpoint names a function that leaves a trace when it is called."""
     (tmp_path / "trap.py").write_text("def spring():\n    open('sprung', 'w')\n")
-    made = run(
-        "convert.py", *SMALL, *QUICK, "--data-path", place / "classes", "--output", tmp_path,
-        folder=place,
+    made = tool("convert.py", *SMALL, *QUICK, "--data-path", place / "classes", "--output", tmp_path,
+        cwd=place,
     )  # fmt: skip
-    assert made.returncode == 0, made.stderr
+    assert made.code == 0, made.err
     folder = tmp_path / "mynets-small_imagefolder"
     file = folder / "checkpoints" / "last.pt"
     content = torch.load(file, weights_only=True)
     content["build"]["model"] = "trap:spring"
     torch.save(content, file)
-    run("eval.py", "--run", folder, folder=tmp_path)
+    tool("eval.py", "--run", folder, cwd=tmp_path)
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_head_of_another_size_is_named(tmp_path):
+def test_a_head_of_another_size_is_named(tool, tmp_path):
     model = timm.create_model("test_resnet", num_classes=5)
     torch.save(model.state_dict(), tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"fc.weight is \(5, \d+\), not \(7, \d+\).*--classes"):

@@ -74,26 +74,19 @@ def test_an_outlier_does_not_take_the_range():
     assert network.layers["n"].threshold > 1.3 * 127 / 2.0
 
 
-def test_rounding_together_beats_rounding_alone():
-    torch.manual_seed(0)
-    mixed = torch.rand(300, 6) @ torch.rand(6, 40)  # inputs that go together
-    weight = torch.randn(8, 40, dtype=torch.float64)
-    network = one_layer(weight)
-    rates = {"input": mixed}
-    work = integers._Rounding(network.layers["w"], 1, rates, network)
-    alone, together = work.nearest(10, 127), work.jointly(10, 127)
-    assert work.error(together, 10) < 0.5 * work.error(alone, 10)
-
-
 def test_the_bias_takes_over_what_rounding_changes_on_average():
+    """In both layers: the second is compared on what the rounded first really sends it."""
     torch.manual_seed(0)
     images = torch.rand(500, 30)
     network = one_layer(torch.randn(5, 30, dtype=torch.float64) * 0.4)
-    before = copy.deepcopy(network.layers["w"])
-    integers.to_integers(network, images, 8, 8)
-    after, scale = network.layers["w"], network.layers["n"].threshold
-    change = (after(images.double()) / scale - before(images.double())).mean(0)
-    assert change.abs().max() <= 0.5 / scale + 1e-9  # half a unit: the bias is whole, too
+    network.layers["head"].weight = torch.randn(2, 5, dtype=torch.float64)
+    before = copy.deepcopy(network)
+    integers.to_integers(network, images, 16, 8)
+    for name in ("w", "head"):
+        scale = network.layers["n"].threshold if name == "w" else network.layers["output"].scale
+        change = integers._rates(network, images, 16)[name].double() / scale
+        change = change - integers._rates(before, images, 16)[name].double()
+        assert change.mean(0).abs().max() <= 0.5 / scale + 1e-6  # half a unit: biases are whole
 
 
 def test_summed_branches_share_their_scale(small):

@@ -58,6 +58,7 @@ COLUMNS = {
     "top1": "top-1 %",
     "top1_snn": "conversion's top-1 %",
     "default": "own import: agreement %",
+    "device": "device",
     "seconds": "seconds",
 }
 
@@ -118,7 +119,8 @@ def row(name, snn, target, bits, images, labels, options) -> dict:
         "ties": rule.get("ties"),
         "breaches": rule.get("breaches"),
         "readout_of_spikes": rule.get("readout_error"),
-        "default": default.get("agreement", "fails") if default else None,
+        "default": "fails" if default.get("error") else default.get("agreement"),
+        "device": options.device,
         "default_says": default.get("error"),
         "fit": fit.lines(found["fit"]),
         "images": found.get("images"),
@@ -150,7 +152,7 @@ def write(rows: list[dict], options) -> None:
     words = " | ".join(COLUMNS.values())
     lines = [
         f"`{' '.join(['python', 'benchmarks/deploy.py', *sys.argv[1:]])}`, {datetime.date.today()}, "
-        f"PyTorch {torch.__version__}, {options.device}. Held-out digits of mnist5k, T = 32, {{0, 1}} "
+        f"PyTorch {torch.__version__}. Held-out digits of mnist5k, T = 32, {{0, 1}} "
         "spikes, seed 0.",
         "",
         f"| {words} |",

@@ -69,7 +69,7 @@ class OtherSide:
             RuntimeError: what the importer said.
         """
         folder = Path(self._folder.name)
-        np.save(folder / "images.npy", images.cpu().numpy())
+        np.save(folder / "images.npy", images.float().cpu().numpy())
         request = {
             "images": str(folder / "images.npy"),
             "timesteps": timesteps,

@@ -92,10 +92,6 @@ class Weighted(Layer):
     def channels(self) -> int:
         return self.weight.shape[0]
 
-    @property
-    def fan_in(self) -> int:
-        return self.weight[0].numel()
-
 
 @dataclasses.dataclass
 class Pool(Layer):

@@ -19,6 +19,7 @@ from ..neurons import IF, ChannelAffine, Present, SeededMask, SpikingNeuron
 from ..ops import Kind, module_of, operation_of
 from ..ops.as_modules import argument
 from ..snn import SpikingNetwork
+from .arguments import channels, dims, pair, pool_module, same, times_inputs
 from .layers import Exportable, Flatten, Image, Layer, Neurons, Pool, Readout, Weighted
 from .passes import merge_scales
 from .values import Term, Value, by_factor, per_channel
@@ -156,8 +157,8 @@ class _Lowering:
             return self.weights(node, module, x)
         if isinstance(module, ChannelAffine) and module.axis in (1, 1 - len(shape) - 1):
             return self.affine(module, x)
-        if isinstance(module, (nn.AvgPool2d, nn.AdaptiveAvgPool2d)) or row.name == "mean":
-            return self.pool(node, module, x)
+        if row.name in ("avg_pool2d", "adaptive_avg_pool2d", "mean"):
+            return self.pool(node, module, row, x)
         if row.kind is Kind.ADDITIVE:
             return self.sum(node, row, x, shape)
         if row.kind is Kind.PRODUCT:
@@ -191,7 +192,7 @@ class _Lowering:
         if isinstance(module, nn.Conv2d):
             padding = module.padding
             if isinstance(padding, str):
-                padding = _same(module) if padding == "same" else (0, 0)
+                padding = same(module) if padding == "same" else (0, 0)
             if padding is None or module.padding_mode != "zeros":
                 return self.refuse(node, "pad with zeros, the same on both sides")
             more = {
@@ -206,18 +207,18 @@ class _Lowering:
             return self.refuse(node, "a linear layer on one axis of several has no form in NIR")
         if x.offset.any():
             each = x.offset.expand(x.shape[0])
-            more_bias = _times_inputs(weight, each, module).sum(tuple(range(1, weight.dim())))
+            more_bias = times_inputs(weight, each, module).sum(tuple(range(1, weight.dim())))
             bias = more_bias if bias is None else bias + more_bias
         terms = []
         for factor, names in by_factor(x):
-            w = _times_inputs(weight, factor.expand(x.shape[0]), module)
+            w = times_inputs(weight, factor.expand(x.shape[0]), module)
             made = self.layer(Weighted(_name(node), names, self.shape(node), w, bias, **more))
             bias = None
             terms += made.terms
         return Value(tuple(terms), _ZERO, self.shape(node))
 
     def neurons(self, node: fx.Node, module: IF, x: Value) -> Value | None:
-        height = _channels(module, x.shape)
+        height = channels(module, x.shape)
         if height is None:
             return self.refuse(node, "a threshold of its own for each position has no form here")
         inverse = torch.where(height > 0, 1 / height.clamp_min(1e-300), 0.0)
@@ -275,7 +276,7 @@ class _Lowering:
                 if offset is None:
                     return self.refuse(node, "an offset of its own for each position has no form")
                 more = Value((), sign * offset, shape)
-            total = Value(total.terms + more.terms, total.offset + more.offset, shape)
+            total = total.plus(more)
         return total
 
     def product(self, node: fx.Node, row, x: Value) -> Value | None:
@@ -288,29 +289,34 @@ class _Lowering:
             return self.refuse(node, "a factor of its own for each position has no form in NIR")
         return x.scaled(factors[0] if row.name == "mul" else 1 / factors[0])
 
-    def pool(self, node: fx.Node, module: nn.Module | None, x: Value) -> Value | None:
+    def pool(self, node: fx.Node, module: nn.Module | None, row, x: Value) -> Value | None:
         shape, padding = self.shape(node), (0, 0)
-        if len(x.shape) != 3 or not shape or shape[0] != x.shape[0]:
+        flat = len(shape) == 1 and shape[:1] == x.shape[:1]  # a mean without keepdim
+        if len(x.shape) != 3 or not (flat or (len(shape) == 3 and shape[0] == x.shape[0])):
             return self.refuse(node, _PADDING)
-        if isinstance(module, nn.AvgPool2d):
-            kernel, stride = _pair(module.kernel_size), _pair(module.stride)
-            padding = _pair(module.padding)
-            divisor = module.divisor_override or math.prod(kernel)
+        if row.name == "mean" and {d % 4 for d in dims(argument(node, 1, "dim"))} != {2, 3}:
+            return self.refuse(node, _PADDING)
+        sides = (1, 1) if flat else shape[1:]
+        if row.name == "avg_pool2d":
+            given = module or pool_module(node)
+            kernel, stride, padding = (
+                pair(side) for side in (given.kernel_size, given.stride, given.padding)
+            )
+            divisor = given.divisor_override or math.prod(kernel)
             whole = (
                 (n + 2 * p - k) // s + 1
                 for n, p, k, s in zip(x.shape[1:], padding, kernel, stride, strict=True)
             )
-            if tuple(whole) != shape[1:] or (any(padding) and not module.count_include_pad):
+            if tuple(whole) != sides or (any(padding) and not given.count_include_pad):
                 return self.refuse(node, _PADDING)
         else:
-            sides = shape[1:] if len(shape) == 3 else (1, 1)
             if any(n % m for n, m in zip(x.shape[1:], sides, strict=True)):
                 return self.refuse(node, _PADDING)
             kernel = stride = tuple(n // m for n, m in zip(x.shape[1:], sides, strict=True))
             divisor = math.prod(kernel)
         if any(padding) and x.offset.any():
             x = self.carried(node, x)
-        pooled = (shape[0], *(shape[1:] if len(shape) == 3 else (1, 1)))
+        pooled = (shape[0], *sides)
         terms = []
         for factor, names in by_factor(x):
             if math.prod(kernel) == 1 and stride == (1, 1):
@@ -320,7 +326,7 @@ class _Lowering:
             by = divisor / pool.size if pool.average else divisor
             terms.append(Term(self.layer(pool).terms[0].layer, factor / by))
         found = Value(tuple(terms), x.offset, pooled)
-        return found if len(shape) == 3 else self.flat(node, found)
+        return self.flat(node, found) if flat else found
 
     def flat(self, node: fx.Node, x: Value) -> Value:
         size, shape = math.prod(x.shape[1:]), (math.prod(x.shape),)
@@ -363,34 +369,6 @@ def _scale(name, inputs, shape, factor: Tensor, bias: Tensor | None) -> Weighted
         return Weighted(name, inputs, shape, torch.diag(factor), bias, identity=True)
     weight = factor.view(-1, 1, *[1] * (len(shape) - 1))
     return Weighted(name, inputs, shape, weight, bias, groups=len(factor), identity=True)
-
-
-def _times_inputs(weight: Tensor, factor: Tensor, module: nn.Module) -> Tensor:
-    """A weight whose inputs [C] come times a factor."""
-    groups = getattr(module, "groups", 1)
-    shape = [1] * (weight.dim() - 2)
-    each = factor.view(groups, 1, weight.shape[1], *shape)
-    return (weight.view(groups, -1, *weight.shape[1:]) * each).view_as(weight)
-
-
-def _channels(module: IF, shape: tuple[int, ...]) -> Tensor | None:
-    """Thresholds of a site per channel [C], or [] for one."""
-    height = module.threshold.detach().cpu().double()
-    if height.numel() == 1:
-        return height.reshape(())
-    if height.dim() == 1:
-        along = module.axis if module.axis >= 0 else module.axis + len(shape) + 1
-        return height if along == 1 else None
-    return per_channel(height, shape)
-
-
-def _same(module: nn.Conv2d) -> tuple[int, int] | None:
-    spans = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-    return None if any(span % 2 for span in spans) else tuple(span // 2 for span in spans)
-
-
-def _pair(value) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 def _name(node: fx.Node) -> str:

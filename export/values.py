@@ -22,6 +22,14 @@ class Value:
     offset: Tensor
     shape: tuple[int, ...]
 
+    def plus(self, other: "Value") -> "Value":
+        """The sum; a layer that stands in both is one term."""
+        factors = {term.layer: term.factor for term in self.terms}
+        for term in other.terms:
+            factors[term.layer] = factors.get(term.layer, 0) + term.factor
+        terms = tuple(Term(layer, factor) for layer, factor in factors.items())
+        return Value(terms, self.offset + other.offset, self.shape)
+
     def scaled(self, factor: Tensor) -> "Value":
         terms = tuple(Term(t.layer, t.factor * factor) for t in self.terms)
         return Value(terms, self.offset * factor, self.shape)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from spikeswap.convert import convert_model, insert_qcfs
@@ -32,6 +33,50 @@ def test_layers_spike_as_the_network(small, which, thresholds, averages):
         torch.testing.assert_close(mean, readout, rtol=1e-10, atol=1e-12)
     assert not any(layer.groups > 1 for layer in layers.weighted)
     assert not any(isinstance(layer, Flatten) for layer in layers.layers.values())
+
+
+class Odd(nn.Module):
+    """One layer in both operands of a sum, functions for pools, a mean, differences with factors."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.a(x))
+        y = torch.relu(torch.sub(x + x, self.b(x), alpha=0.5) / 2 - x * 0.25)
+        y = F.adaptive_avg_pool2d(F.avg_pool2d(y, 3, 1, 1), 4)
+        return self.head(torch.relu(1.5 - self.b(y)).mean((-1, -2)))
+
+
+def test_odd_sums_and_functions(small):
+    snn, images = small.converted(Odd())
+    layers = lower(snn, images)
+    outputs, sent = simulate(layers, images, 12)
+    with snn.record() as spikes:
+        readout = snn(images, timesteps=12)
+    assert all(torch.equal(spikes[site].bool(), sent[site]) for site in sent)
+    mean = snn.coding.read(outputs.cumsum(0), layers.readout)
+    torch.testing.assert_close(mean, readout, rtol=1e-10, atol=1e-12)
+    for layer in layers.layers.values():
+        assert len({*layer.inputs}) == len(layer.inputs)  # readers drop an edge that stands twice
+
+
+@pytest.mark.parametrize("dims", [2, 1, (1, 2), (1, 2, 3)])
+def test_a_mean_over_other_axes_is_refused(small, dims, tmp_path):
+    class Mean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 8, 3, padding=1)  # as many channels as rows and columns
+
+        def forward(self, x):
+            x = torch.relu(self.conv(x)).mean(dims)
+            return x.flatten(1) if dims != (1, 2, 3) else x.unsqueeze(1)
+
+    snn, images = small.converted(Mean())
+    error = refusal(snn.float(), images.float(), tmp_path)
+    assert "mean" in str(error)
 
 
 def test_every_threshold_is_one_and_pools_are_sums(small):

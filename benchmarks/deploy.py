@@ -162,7 +162,8 @@ def write(rows: list[dict], options) -> None:
     lines += ["", "What chips say (weights as exported to the first target):", ""]
     seen = {}
     for r in kept:
-        seen.setdefault(r["network"], r)
+        if r.get("fit"):
+            seen.setdefault(r["network"], r)
     for name, r in seen.items():
         lines += [f"- {name} ({r['weights']:,} weights): " + "; ".join(r["fit"])]
     path.with_suffix(".md").write_text("\n".join(lines) + "\n")

@@ -58,7 +58,12 @@ class OtherSide:
     def __exit__(self, *error):
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        self._process.wait()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # a stranger's importer may hang
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
         self._folder.cleanup()
 
     def run(self, images: Tensor, timesteps: int, keep_meaning: bool = True) -> dict:

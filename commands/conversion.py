@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from ..convert import convert_model
 from ..convert.api import sites_of
 from ..distributed import world_size
-from ..graph import prepare
+from ..graph import Prepared, prepare
 from ..neurons import NEURONS
 from ..support.versions import versions
 from ..train import new_folder
@@ -146,9 +146,12 @@ def warn(settings: Settings, run) -> None:
         )
 
 
-def convert(run, settings: Settings, arguments, device):
-    """(the spiking network on `device`, what it was made of, prepared)."""
-    network = run.network().to(device)
+def convert(run, settings: Settings, arguments, device, prepared: Prepared | None = None):
+    """(the spiking network on `device`, what it was made of, prepared).
+
+    Args:
+        prepared: what an earlier call with the same sites gave.
+    """
     calibration, extra = None, {}
     if settings.calibrate != "none":
         data = run.data(arguments.data, arguments.data_path)
@@ -167,7 +170,9 @@ def convert(run, settings: Settings, arguments, device):
     }
     example = calibration[0] if calibration else None
     sites = sites_of(extra.get("sites", "auto"), settings.neuron)
-    prepared = prepare(network, example_inputs=example, sites=sites)
+    if prepared is None:
+        network = run.network().to(device)
+        prepared = prepare(network, example_inputs=example, sites=sites)
     snn = convert_model(
         prepared,
         neuron=settings.neuron,

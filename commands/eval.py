@@ -9,7 +9,12 @@ def parser() -> cli.Parser:
     this = cli.Parser(__doc__).common()
     add = this.add_argument
     add("--run", nargs="+", metavar="DIR", help="run folders (default: the latest run)")
-    add("--tag", metavar="NAME", help="which conversion (default: the newest one of each run)")
+    add(
+        "--tag",
+        nargs="+",
+        metavar="NAME",
+        help="which conversions of each run (default: its newest one)",
+    )
     add(
         "--output",
         metavar="DIR",

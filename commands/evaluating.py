@@ -5,8 +5,9 @@ from pathlib import Path
 
 from .. import evaluate as evaluation
 from ..distributed import barrier, is_main, rank, world_size
-from ..report import write_report
+from ..report import fits_figure, write_report
 from ..snn import load
+from ..support.files import read_json
 from ..train import conversions_of, find_conversion, new_files, read_metrics
 from . import rebuild, run_on_disk, strangers
 from .cli import say, say_settings
@@ -19,8 +20,14 @@ def open_runs(arguments) -> list[run_on_disk.Run]:
     runs = [run_on_disk.open_run(path) for path in (arguments.run or [None])]
     for run in runs:
         if run.converts and (arguments.tag is not None or not conversions_of(run.folder)):
-            find_conversion(run.folder, arguments.tag)
+            _conversions(run, arguments)
     return runs
+
+
+def _conversions(run, arguments) -> list[Path]:
+    """The folders of the conversions that are evaluated, each once."""
+    tags = list(dict.fromkeys(arguments.tag or [None]))
+    return [find_conversion(run.folder, tag) for tag in tags]
 
 
 def open_bundles(arguments, runs: list[run_on_disk.Run]) -> list:
@@ -57,7 +64,7 @@ class Found:
 
 
 def evaluate_run(run: run_on_disk.Run, bundle, arguments, device, found: Found) -> None:
-    """Add the records of a run: its network, then its conversion (one if trained directly)."""
+    """Add the records of a run: its network, then its conversions (one if trained directly)."""
     size = arguments.img_size
     if run.build.get("source") == "function":
         say(f"{run.build['model']} is not called because a file names it: its conversion alone")
@@ -73,16 +80,23 @@ def evaluate_run(run: run_on_disk.Run, bundle, arguments, device, found: Found) 
         if direct:
             _observe(found, run.folder.name, network, bundle, arguments, steps)
         return
-    folder = find_conversion(run.folder, arguments.tag)
+    more = {"name": run.folder.name, "spiking": False}
+    if network is not None:
+        found.records.append(_record(network, run, bundle, arguments, device, **more))
+    for folder in _conversions(run, arguments):
+        _evaluate_conversion(folder, network, run, bundle, arguments, device, found)
+
+
+def _evaluate_conversion(
+    folder: Path, network, run: run_on_disk.Run, bundle, arguments, device, found: Found
+) -> None:
+    size = arguments.img_size
     snn = load(folder)
     if size is not None and size != run.build["img_size"]:
         snn = rebuild.convert_as(snn, network)
     snn = snn.to(device)
     steps = max(arguments.timesteps) if arguments.timesteps else snn.info.timesteps
     _say_conversion(run, folder.name, snn, steps, bundle, arguments)
-    more = {"name": run.folder.name, "spiking": False}
-    if network is not None:
-        found.records.append(_record(network, run, bundle, arguments, device, **more))
     name = f"{run.folder.name}/{folder.name}"
     more = {"name": name, "spiking": True, "timesteps": steps, "ann": network}
     found.records.append(_record(snn, run, bundle, arguments, device, **more))
@@ -167,6 +181,24 @@ def _calibration(info) -> str:
     return "; ".join(parts) or "none"
 
 
+def read_frontier(folder: Path) -> dict | None:
+    """The frontier.json of a run; None if there is none, or one that cannot be read (which is said)."""
+    path = folder / "frontier.json"
+    if not path.is_file():
+        return None
+    advice = "run tools/frontier.py again"
+    try:
+        content = read_json(path, "frontier", advice)
+        if type(content) is not dict or content.get("schema") != 1:
+            raise ValueError(f"{path} is no frontier of this version; {advice}")
+        if not fits_figure(content):
+            raise ValueError(f"{path} is damaged; {advice}")
+    except ValueError as error:
+        say(f"the report goes without its frontier: {error}")
+        return None
+    return content
+
+
 def write(found: Found, runs, bundle, arguments, device) -> None:
     """eval.json, report.html, figures and tables in the output folder; says where they are."""
     barrier()
@@ -192,6 +224,7 @@ def write(found: Found, runs, bundle, arguments, device) -> None:
             audits=found.audits,
             layer_errors=found.layer_errors,
             observations=found.observations,
+            frontier=read_frontier(runs[0].folder),
             **about,
         )
     say(

@@ -13,6 +13,8 @@ COMMANDS = {
     "eval": "evaluate runs side by side and write the report",
     "bench": "measure speed and memory",
     "export": "write a conversion for another simulator or chip, and grade it there",
+    "frontier": "try many conversions on images set apart, and name the cheapest good one",
+    "demo": "the report of a network that comes with the package, in seconds",
     "env": "print the versions that a bug report needs",
 }
 

@@ -1,7 +1,7 @@
 """Figures that fit a light page, a dark page, a phone and a paper.
 
 A figure is drawn once by matplotlib. In the report it is inline SVG whose ink follows the page's
-colour scheme; for papers it is a PNG on white.
+colour scheme; for papers it is PNG, PDF and SVG on white.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -89,15 +90,30 @@ class Drawing:
         label = html.escape(f"{self.title}. {self.alt}", quote=True)
         return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
-    def save_png(self, folder: Path) -> Path:
-        """Write the figure on white for a paper; returns the path."""
-        path = folder / f"{self.name}.png"
+    def save(self, folder: Path, endings: tuple[str, ...] = ("png", "pdf", "svg")) -> Path:
+        """Write the figure on white for a paper, in each format; returns the first one's path.
+
+        Nothing in the files depends on the time or the machine: the same figure, the same bytes.
+        """
         for line in self.figure.findobj(Line2D):
             if line.get_color() == _FAINT:
                 line.set_color("#dfe4ea")
-        with matplotlib.rc_context(_STYLE):
-            FigureCanvasAgg(self.figure).print_figure(path, dpi=200, facecolor="white")
-        return path
+        with matplotlib.rc_context({**_STYLE, "svg.hashsalt": self.name, "pdf.fonttype": 42}):
+            FigureCanvasAgg(self.figure)
+            self.figure.draw_without_rendering()
+            self.figure.set_layout_engine("none")  # once for all formats: it takes the most time
+            for ending in endings:
+                canvas, options = _CANVASES[ending]
+                path = folder / f"{self.name}.{ending}"
+                canvas(self.figure).print_figure(path, facecolor="white", **options)
+        return folder / f"{self.name}.{endings[0]}"
+
+
+_CANVASES = {
+    "png": (FigureCanvasAgg, {"dpi": 200}),
+    "pdf": (FigureCanvasPdf, {"metadata": {"CreationDate": None}}),
+    "svg": (FigureCanvasSVG, {"metadata": {"Date": None}}),
+}
 
 
 def new_figure(title: str, xlabel: str, ylabel: str, size: tuple[float, float] = SIZE):

@@ -16,6 +16,7 @@ from ..support.versions import versions
 from . import figures
 from .distribution_figures import distributions, norms
 from .drawing import Drawing
+from .frontier_figures import frontier_figure
 from .grid import Grid
 from .layer_data import layers_json
 from .layer_figures import layer_figures
@@ -36,6 +37,7 @@ def write_report(
     audits: Mapping | None = None,
     layer_errors: Mapping | None = None,
     observations: Mapping[str, Observation] | None = None,
+    frontier: Mapping | None = None,
     data: str | None = None,
     split: str | None = None,
     images: int | None = None,
@@ -44,7 +46,9 @@ def write_report(
     data_note: str | None = None,
     title: str = "Spiking networks beside their ANNs",
 ) -> Path:
-    """Write report.html, figures/*.png and tables/*.{md,csv,tex}; returns the page's path.
+    """Write report.html, figures/*.{png,pdf,svg} and tables/*.{md,csv,tex}; returns the page's path.
+
+    The figures of single layers are PNG only.
 
     Args:
         records: what `evaluate` returned, one a model (ANN first reads best).
@@ -53,6 +57,7 @@ def write_report(
         audits: {model name: text or object that prints as text}, such as `snn.report`.
         layer_errors: {model name: rows {"name", "error", ...}} of the conversion.
         observations: {model name: what `observe` saw}: the figures that look inside.
+        frontier: what frontier.json holds.
         data, split, images, limit, device: what was evaluated, and where; what is left out is
             taken from an eval.json of the same models in the folder, if there is one.
         data_note: a remark on the data, such as that they are generated.
@@ -64,6 +69,7 @@ def write_report(
     folder = Path(folder)
     seen = dict(observations or {})
     drawings = _drawings(records, _read_metrics(metrics or {}), _errors(layer_errors or {}), seen)
+    drawings += [frontier_figure(frontier)] if frontier else []
     grids = [grid for grid in (mask_table(records),) if grid is not None]
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     about = {
@@ -89,11 +95,14 @@ def write_report(
             "title": title,
             "versions": versions(),
             "grids": grids,
+            "advice": [("note", f"Frontier: {frontier['advice']}")] if frontier else [],
             "layer_data": layers_json(seen),
         },
     )
-    for drawing in [*drawings, *layer_figures(seen)]:
-        drawing.save_png(folder / "figures")
+    for drawing in drawings:
+        drawing.save(folder / "figures")
+    for drawing in layer_figures(seen):  # many, and pixels in the main
+        drawing.save(folder / "figures", ("png",))
     _write_tables(folder / "tables", records, [*grids, *layer_table(seen)])
     path = folder / "report.html"
     write_file(path, page)
@@ -150,7 +159,7 @@ def _page(records, drawings, audits: Mapping, layer_errors: Mapping, about: dict
         columns=columns,
         rows=[(record, [column.show(record) for column in columns]) for record in records],
         drawings=drawings,
-        findings=findings(records),
+        findings=findings(records) + about.pop("advice"),
         descriptions=[(r["name"], describe_model(r)) for r in records],
         energy_models=models,
         audits={name: str(text) for name, text in audits.items()},

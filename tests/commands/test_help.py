@@ -12,6 +12,9 @@ FLAGS = {
     "eval.py": "run tag output data data-path split limit img-size timesteps batch-size chunk "
     "early-exit",
     "bench.py": "json",
+    "export.py": "run tag to bits images output",
+    "frontier.py": "run within timesteps neurons limit",
+    "demo.py": "output limit",
 }
 
 

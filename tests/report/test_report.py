@@ -122,8 +122,10 @@ def test_every_figure_has_title_axes_and_alt_text(page, tmp_path):
         "training",
         "layer_errors",
     }
-    assert {p.stem for p in (tmp_path / "figures").glob("*.png")} == names
-    assert all(p.read_bytes().startswith(b"\x89PNG") for p in (tmp_path / "figures").iterdir())
+    heads = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
+    files = list((tmp_path / "figures").iterdir())
+    assert {p.name for p in files} == {name + ending for name in names for ending in heads}
+    assert all(p.read_bytes().startswith(heads[p.suffix]) for p in files)
 
 
 def test_ids_are_unique(page):

@@ -1,6 +1,6 @@
 """Evaluate runs side by side: each network as it was trained, and its spiking conversion."""
 
-from ..support.choices import ENERGY_MODELS
+from ..support.choices import ENERGY_MODELS, FORMATS
 from . import cli
 
 
@@ -72,6 +72,13 @@ def parser() -> cli.Parser:
         "--energy",
         choices=ENERGY_MODELS,
         help="energy model (default: the recipe's, 45nm-fp32)",
+    )
+    add(
+        "--figures",
+        nargs="+",
+        choices=[*FORMATS, "none"],
+        default=list(FORMATS),
+        help="formats of the figures beside the report, which has them all (default: png pdf svg)",
     )
     return this
 

@@ -7,6 +7,7 @@ from .. import evaluate as evaluation
 from ..distributed import barrier, is_main, rank, world_size
 from ..report import fits_figure, write_report
 from ..snn import load
+from ..support.choices import FORMATS
 from ..support.files import read_json
 from ..train import conversions_of, find_conversion, new_files, read_metrics
 from . import rebuild, run_on_disk, strangers
@@ -225,6 +226,7 @@ def write(found: Found, runs, bundle, arguments, device) -> None:
             layer_errors=found.layer_errors,
             observations=found.observations,
             frontier=read_frontier(runs[0].folder),
+            formats=[name for name in FORMATS if name in arguments.figures],
             **about,
         )
     say(

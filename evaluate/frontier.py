@@ -61,7 +61,7 @@ def advice(rows: Sequence[dict], within: float, ann_top1: float, images: int) ->
             f"None of {len(rows)} settings is within {where}; the nearest, {near['setting']}, loses "
             f"{near['loss']:.2f} points: try a larger T or another neuron."
         )
-    side = "lost" if best["loss"] > 0 else "won"
+    side = "won" if best["loss"] < 0 else "lost"
     error = f"{abs(best['loss']):.2f} points {side}, standard error at most {best['standard_error']:.2f}"
     doubt = ""
     if best["loss"] + best["standard_error"] > within:

@@ -9,6 +9,7 @@ import dataclasses
 import html
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -17,6 +18,8 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from ..support.choices import FORMATS
 
 # Okabe and Ito's colour-blind safe palette (2008), without the yellow that white paper swallows;
 # each is also told apart by its marker.
@@ -90,11 +93,13 @@ class Drawing:
         label = html.escape(f"{self.title}. {self.alt}", quote=True)
         return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
-    def save(self, folder: Path, endings: tuple[str, ...] = ("png", "pdf", "svg")) -> Path:
-        """Write the figure on white for a paper, in each format; returns the first one's path.
+    def save(self, folder: Path, endings: Sequence[str] = tuple(FORMATS)) -> list[Path]:
+        """Write the figure on white for a paper, in each format; returns the paths.
 
         Nothing in the files depends on the time or the machine: the same figure, the same bytes.
         """
+        if not endings:
+            return []
         for line in self.figure.findobj(Line2D):
             if line.get_color() == _FAINT:
                 line.set_color("#dfe4ea")
@@ -102,11 +107,11 @@ class Drawing:
             FigureCanvasAgg(self.figure)
             self.figure.draw_without_rendering()
             self.figure.set_layout_engine("none")  # once for all formats: it takes the most time
-            for ending in endings:
+            paths = [folder / f"{self.name}.{FORMATS.check(ending)}" for ending in endings]
+            for path, ending in zip(paths, endings, strict=True):
                 canvas, options = _CANVASES[ending]
-                path = folder / f"{self.name}.{ending}"
                 canvas(self.figure).print_figure(path, facecolor="white", **options)
-        return folder / f"{self.name}.{endings[0]}"
+        return paths
 
 
 _CANVASES = {

@@ -11,6 +11,7 @@ from ..evaluate.energy import ENERGY_MODELS
 from ..evaluate.observation import Observation
 from ..evaluate.records import check_record, read_eval_json
 from ..support.atomic import write_file
+from ..support.choices import FORMATS
 from ..support.metrics_file import read_metrics
 from ..support.versions import versions
 from . import figures
@@ -38,6 +39,7 @@ def write_report(
     layer_errors: Mapping | None = None,
     observations: Mapping[str, Observation] | None = None,
     frontier: Mapping | None = None,
+    formats: Sequence[str] = tuple(FORMATS),
     data: str | None = None,
     split: str | None = None,
     images: int | None = None,
@@ -58,6 +60,7 @@ def write_report(
         layer_errors: {model name: rows {"name", "error", ...}} of the conversion.
         observations: {model name: what `observe` saw}: the figures that look inside.
         frontier: what frontier.json holds.
+        formats: of the figures beside the page, of png, pdf, svg; empty for none.
         data, split, images, limit, device: what was evaluated, and where; what is left out is
             taken from an eval.json of the same models in the folder, if there is one.
         data_note: a remark on the data, such as that they are generated.
@@ -100,8 +103,8 @@ def write_report(
         },
     )
     for drawing in drawings:
-        drawing.save(folder / "figures")
-    for drawing in layer_figures(seen):  # many, and pixels in the main
+        drawing.save(folder / "figures", formats)
+    for drawing in layer_figures(seen) if formats else ():  # many, and mostly pixels
         drawing.save(folder / "figures", ("png",))
     _write_tables(folder / "tables", records, [*grids, *layer_table(seen)])
     path = folder / "report.html"

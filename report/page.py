@@ -24,6 +24,7 @@ from .layer_figures import layer_figures
 from .layer_table import layer_table
 from .map_figures import activation_maps
 from .mask_figures import mask_accuracy, mask_power, mask_table
+from .paper import bibliography, methods
 from .tables import as_csv, as_latex, as_markdown, number, percent, shown_columns
 from .words import describe_model, findings
 
@@ -107,6 +108,9 @@ def write_report(
     for drawing in layer_figures(seen) if formats else ():  # many, and mostly pixels
         drawing.save(folder / "figures", ("png",))
     _write_tables(folder / "tables", records, [*grids, *layer_table(seen)])
+    more = {**about, "versions": versions()}
+    write_file(folder / "tables" / "methods.tex", methods(records, more))
+    write_file(folder / "tables" / "references.bib", bibliography(records, about["data"]))
     path = folder / "report.html"
     write_file(path, page)
     return path

@@ -7,10 +7,10 @@ stay analog, and only the ImageNet variant has norms inside the MLP.
 """
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from .registry import register
+from .stochastic_depth import stochastic_depth
 from .swin_bn import TokenBatchNorm, init_weights
 from .windows import (
     PatchGrid,
@@ -112,7 +112,7 @@ class MSTBlock(nn.Module):
         self.norm1 = TokenBatchNorm(dim)
         self.shortcut1_if = nn.ReLU()
         self.attn = MSTAttention(dim, num_heads, windows)
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.drop_path = stochastic_depth(drop_path)
         self.norm2 = TokenBatchNorm(dim)
         self.shortcut2_if = nn.ReLU()
         self.mlp = MSTMlp(dim, int(dim * mlp_ratio), mlp_norms)

@@ -8,10 +8,10 @@ the network is converted.
 """
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from .registry import register
+from .stochastic_depth import stochastic_depth
 from .windows import (
     PatchGrid,
     Windows,
@@ -136,7 +136,7 @@ class SwinBlock(nn.Module):
         self.norm2 = norm(dim)
         self.act2 = nn.ReLU()
         self.mlp = Mlp(dim, int(dim * mlp_ratio), norm)
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.windows.split(self.act1(self.norm1(x)))

@@ -1,7 +1,6 @@
 """Loss of a classifier, for one logit vector per image and for one per time step."""
 
 import torch
-from timm.data import Mixup
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -95,7 +94,7 @@ class Objective:
         return classifier_loss(output, target, self.label_smoothing, self.tet_weight)
 
 
-def _mixing(mixup, cutmix, label_smoothing, num_classes, prob, switch) -> Mixup | None:
+def _mixing(mixup, cutmix, label_smoothing, num_classes, prob, switch):
     if mixup < 0 or cutmix < 0:
         raise ValueError(f"mixup {mixup} and cutmix {cutmix} must not be negative; 0 is off")
     for name, value in (("mix_prob", prob), ("mix_switch", switch)):
@@ -105,6 +104,8 @@ def _mixing(mixup, cutmix, label_smoothing, num_classes, prob, switch) -> Mixup 
         return None
     if num_classes is None:
         raise ValueError("mixup and cutmix mix class probabilities; give num_classes")
+    from timm.data import Mixup  # takes seconds, and is for training alone
+
     return Mixup(
         mixup_alpha=mixup,
         cutmix_alpha=cutmix,

@@ -3,8 +3,6 @@
 import logging
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers, param_groups_weight_decay
-from timm.scheduler import create_scheduler_v2
 from torch import nn
 
 from ..support.messages import near_names
@@ -37,6 +35,9 @@ def build_optimizer(
     Raises:
         ValueError: unknown optimizer, or an impossible number.
     """
+    # timm takes seconds to import, and is for training alone
+    from timm.optim import create_optimizer_v2, list_optimizers, param_groups_weight_decay
+
     for label, value, low in (("learning rate", lr, 0.0), ("weight decay", weight_decay, 0.0)):
         if not low <= value < float("inf"):
             raise ValueError(
@@ -90,6 +91,8 @@ def build_schedule(
             f"final learning rate {min_lr} must be in [0, {peak}], the peak; "
             "lower TRAIN.MIN_LR or raise --lr"
         )
+    from timm.scheduler import create_scheduler_v2
+
     if warmup_lr is None:
         warmup_lr = peak / 100
     if warmup_epochs >= epochs:

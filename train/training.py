@@ -6,7 +6,6 @@ import math
 import time
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import nn
 from tqdm import tqdm
 
@@ -73,7 +72,7 @@ class Training:
         self.amp = AMP_TYPES[amp]
         self.schedule_per_epoch = schedule == "epoch"
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
-        self.averaging = ModelEmaV3(model, decay=ema, use_warmup=True) if ema else None
+        self.averaging = _averaging(model, ema)
         self.epoch = 0
         self.objective: Objective
         self.optimizer: torch.optim.Optimizer
@@ -239,3 +238,12 @@ class Training:
             line["learning_rate"],
             line["seconds"],
         )
+
+
+def _averaging(model: nn.Module, decay: float | None):
+    """timm's moving average of the weights, if a decay is given."""
+    if not decay:
+        return None
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(model, decay=decay, use_warmup=True)

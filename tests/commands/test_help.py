@@ -1,5 +1,19 @@
+import subprocess
+import sys
+
 import pytest
 
+from spikeswap.commands.main import COMMANDS
+
+HEAVY = ("timm", "torchvision", "matplotlib", "tensorboard", "sklearn", "pandas")
+LOADED = """
+try:
+    {}
+finally:
+    loaded = [name for name in {} if name in sys.modules]
+    if loaded:
+        sys.exit(str(loaded))
+"""
 COMMON = ("--device", "--seed")
 FLAGS = {
     "train_qcfs.py": "cfg data data-path download val-fraction img-size epochs batch-size lr mask "
@@ -25,3 +39,19 @@ def test_every_flag_of_the_contract_is_there_with_its_default(name, tool, tmp_pa
         assert f"\n  {flag}" in said, flag
     flags = said[said.index("options:") :].split("\n  --")[1:]
     assert all("default" in text for text in flags), [t for t in flags if "default" not in t]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_answers_without_the_heavy_packages(name):
+    code = f"import sys; sys.argv = ['spikeswap', {name!r}, '--help']\n" + LOADED.format(
+        "from spikeswap.commands.main import main; main()", ("torch", "numpy", *HEAVY)
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_the_library_loads_what_it_needs_alone():
+    rooms = ", ".join(
+        f"spikeswap.{n}" for n in "convert evaluate snn train models calibrate".split()
+    )
+    code = LOADED.format(f"import sys, {rooms}", HEAVY)
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

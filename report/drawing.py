@@ -56,6 +56,11 @@ _STYLE = {
     "legend.labelcolor": _INK,
 }
 SIZE = (5.2, 3.4)  # inches: readable when 360 pixels wide
+FORMATS.update(  # name: canvas, and what it is told for a file
+    png=(FigureCanvasAgg, {"dpi": 200}),
+    pdf=(FigureCanvasPdf, {"metadata": {"CreationDate": None}}),
+    svg=(FigureCanvasSVG, {"metadata": {"Date": None}}),
+)
 
 
 @dataclasses.dataclass
@@ -109,16 +114,9 @@ class Drawing:
             self.figure.set_layout_engine("none")  # once for all formats: it takes the most time
             paths = [folder / f"{self.name}.{FORMATS.check(ending)}" for ending in endings]
             for path, ending in zip(paths, endings, strict=True):
-                canvas, options = _CANVASES[ending]
+                canvas, options = FORMATS[ending]
                 canvas(self.figure).print_figure(path, facecolor="white", **options)
         return paths
-
-
-_CANVASES = {
-    "png": (FigureCanvasAgg, {"dpi": 200}),
-    "pdf": (FigureCanvasPdf, {"metadata": {"CreationDate": None}}),
-    "svg": (FigureCanvasSVG, {"metadata": {"Date": None}}),
-}
 
 
 def new_figure(title: str, xlabel: str, ylabel: str, size: tuple[float, float] = SIZE):

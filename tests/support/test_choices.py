@@ -22,7 +22,9 @@ print(json.dumps([found, "torch" in sys.modules]))
 
 def test_names_are_known_without_pytorch_and_their_owners_add_none():
     import spikeswap.convert
-    import spikeswap.evaluate  # noqa: F401
+    import spikeswap.evaluate
+    import spikeswap.export
+    import spikeswap.report  # noqa: F401
 
     result = subprocess.run(
         [sys.executable, "-c", NAMES], capture_output=True, text=True, check=True

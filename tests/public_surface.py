@@ -83,6 +83,8 @@ content: dict[str, Any] = read_eval_json("runs/eval.json")
 write_report([record], "runs")
 snn.save("folder")
 assert_type(spikeswap.load("folder"), SpikingNetwork)
+assert_type(spikeswap.load_pretrained("swin_nano_bn_mnist5k"), nn.Module)
+assert_type(spikeswap.list_pretrained(), list[str])
 
 exported = assert_type(export(snn, "out", target="sinabs", bits=8, example=images), dict[str, Any])
 assert_type(UnexportableError([]).offences[0].remedy, str)

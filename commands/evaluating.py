@@ -5,13 +5,13 @@ from pathlib import Path
 
 from .. import evaluate as evaluation
 from ..distributed import barrier, is_main, rank, world_size
-from ..report import fits_figure, write_report
+from ..report import write_report
 from ..snn import load
 from ..support.choices import FORMATS
-from ..support.files import read_json
 from ..train import conversions_of, find_conversion, new_files, read_metrics
 from . import rebuild, run_on_disk, strangers
 from .cli import say, say_settings
+from .frontier_file import read_frontier
 
 WATCHED = 4  # images of the split whose spikes the report shows one by one
 
@@ -81,24 +81,32 @@ def evaluate_run(run: run_on_disk.Run, bundle, arguments, device, found: Found) 
         if direct:
             _observe(found, run.folder.name, network, bundle, arguments, steps)
         return
+    conversions = [
+        (folder.name, _opened(folder, network, run, arguments, device))
+        for folder in _conversions(run, arguments)
+    ]
     more = {"name": run.folder.name, "spiking": False}
     if network is not None:
         found.records.append(_record(network, run, bundle, arguments, device, **more))
-    for folder in _conversions(run, arguments):
-        _evaluate_conversion(folder, network, run, bundle, arguments, device, found)
+    for tag, snn in conversions:
+        _evaluate_conversion(tag, snn, network, run, bundle, arguments, device, found)
 
 
-def _evaluate_conversion(
-    folder: Path, network, run: run_on_disk.Run, bundle, arguments, device, found: Found
-) -> None:
+def _opened(folder: Path, network, run: run_on_disk.Run, arguments, device):
+    """A conversion, made anew where the images have another size."""
     size = arguments.img_size
     snn = load(folder)
     if size is not None and size != run.build["img_size"]:
         snn = rebuild.convert_as(snn, network)
-    snn = snn.to(device)
+    return snn.to(device)
+
+
+def _evaluate_conversion(
+    tag: str, snn, network, run: run_on_disk.Run, bundle, arguments, device, found: Found
+) -> None:
     steps = max(arguments.timesteps) if arguments.timesteps else snn.info.timesteps
-    _say_conversion(run, folder.name, snn, steps, bundle, arguments)
-    name = f"{run.folder.name}/{folder.name}"
+    _say_conversion(run, tag, snn, steps, bundle, arguments)
+    name = f"{run.folder.name}/{tag}"
     more = {"name": name, "spiking": True, "timesteps": steps, "ann": network}
     found.records.append(_record(snn, run, bundle, arguments, device, **more))
     _observe(found, name, snn, bundle, arguments, steps, network)
@@ -182,22 +190,12 @@ def _calibration(info) -> str:
     return "; ".join(parts) or "none"
 
 
-def read_frontier(folder: Path) -> dict | None:
-    """The frontier.json of a run; None if there is none, or one that cannot be read (which is said)."""
-    path = folder / "frontier.json"
-    if not path.is_file():
-        return None
-    advice = "run tools/frontier.py again"
+def _frontier(run) -> dict | None:
     try:
-        content = read_json(path, "frontier", advice)
-        if type(content) is not dict or content.get("schema") != 1:
-            raise ValueError(f"{path} is no frontier of this version; {advice}")
-        if not fits_figure(content):
-            raise ValueError(f"{path} is damaged; {advice}")
-    except ValueError as error:
+        return read_frontier(run.folder)
+    except ValueError as error:  # the numbers are there; only this figure is not
         say(f"the report goes without its frontier: {error}")
         return None
-    return content
 
 
 def write(found: Found, runs, bundle, arguments, device) -> None:
@@ -225,7 +223,7 @@ def write(found: Found, runs, bundle, arguments, device) -> None:
             audits=found.audits,
             layer_errors=found.layer_errors,
             observations=found.observations,
-            frontier=read_frontier(runs[0].folder),
+            frontier=_frontier(runs[0]),
             formats=[name for name in FORMATS if name in arguments.figures],
             **about,
         )

@@ -1,5 +1,7 @@
 """Try many conversions of a run on images set apart, and say which one is the cheapest good one."""
 
+import argparse
+
 from ..support.choices import ENERGY_MODELS, NEURONS
 from . import cli
 
@@ -11,7 +13,7 @@ def _neuron_list(text: str) -> list[str]:
     try:
         return [NEURONS.check(name) for name in dict.fromkeys(names)]
     except ValueError as error:
-        raise cli.argparse.ArgumentTypeError(str(error)) from error
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def parser() -> cli.Parser:
@@ -66,5 +68,4 @@ def command(arguments) -> None:
     device = cli.start(arguments)
     search = frontier_search.Search(arguments, device)
     search.run_all()
-    search.write()
-    search.say()
+    search.finish()

@@ -5,7 +5,6 @@ The held-out split that is reported never takes part: the images are those that 
 """
 
 import dataclasses
-import json
 import shlex
 
 from .. import evaluate as evaluation
@@ -19,9 +18,9 @@ from ..support.versions import versions
 from ..train import new_files
 from . import conversion, convert, run_on_disk, strangers
 from .cli import say
+from .frontier_file import write_frontier
 from .text_table import aligned
 
-SCHEMA = 1
 CALIBRATIONS = ("none", "thresholds", "bias")
 
 
@@ -139,11 +138,8 @@ class Search:
         return spent is not None and any(e is not None and e <= spent for e in good)
 
     def _try(self, series: Series, timesteps: int) -> dict:
-        words = ["--run", str(self.run.folder), "--no-check", *series.flags(timesteps)]
-        for name in ("data", "data_path"):
-            given = getattr(self.arguments, name)
-            words += [f"--{name.replace('_', '-')}", given] if given else []
-        flags = convert.parser().parse_args(words)
+        words = self._flags(series, timesteps)
+        flags = convert.parser().parse_args([*words, "--no-check"])
         settings = conversion.settle(flags, self.run)
         sites = sites_of("auto", series.neuron)
         snn, self.prepared[sites] = conversion.convert(
@@ -151,7 +147,7 @@ class Search:
         )
         setting = series.words(timesteps)
         record = self._record(snn, name=setting, timesteps=timesteps, ann=self.network)
-        seconds = record["images_per_second"]
+        rate = record["images_per_second"]
         return {
             **dataclasses.asdict(series),
             "timesteps": timesteps,
@@ -163,13 +159,17 @@ class Search:
             "energy_millijoules": record["energy_millijoules"],
             "energy_to_quantised": record["energy_to_quantised"],
             "synaptic_operations": record["synaptic_operations"],
-            "seconds_per_image": 1 / seconds if seconds else None,
-            "command": self._command(series, timesteps),
+            "seconds_per_image": 1 / rate if rate else None,
+            "command": f"python tools/convert.py {shlex.join(words)}",
         }
 
-    def _command(self, series: Series, timesteps: int) -> str:
+    def _flags(self, series: Series, timesteps: int) -> list[str]:
+        """Of tools/convert.py: the setting, and what this command was given."""
         words = ["--run", str(self.run.folder), *series.flags(timesteps)]
-        return f"python tools/convert.py {shlex.join(words)}"
+        for name in ("data", "data_path", "seed"):
+            given = getattr(self.arguments, name)
+            words += [f"--{name.replace('_', '-')}", str(given)] if given is not None else []
+        return words
 
     def _record(self, model, **more) -> dict:
         loader = self.bundle.eval_loader(
@@ -188,11 +188,10 @@ class Search:
             **more,
         )
 
-    def content(self) -> dict:
-        """frontier.json."""
+    def found(self) -> dict:
+        """What frontier.json holds."""
         best = cheapest(self.rows, self.arguments.within)
         return {
-            "schema": SCHEMA,
             "run": str(self.run.folder),
             "data": self.bundle.name,
             "part": self.part,
@@ -208,41 +207,40 @@ class Search:
             "command": best["command"] if best else None,
         }
 
-    def write(self) -> None:
-        """frontier.json and the figure, in the run's folder."""
-        content = self.content()
+    def finish(self) -> None:
+        """Write frontier.json and the figure into the run's folder; print both in words."""
+        found = self.found()
         with new_files(self.run.folder) as fresh:
-            (fresh / "frontier.json").write_text(json.dumps(content, indent=1))
-            frontier_figure(content).save(fresh)
+            write_frontier(found, fresh)
+            frontier_figure(found).save(fresh)
+        self._say_frontier()
+        say(f"numbers: {self.run.folder / 'frontier.json'}")
+        say(f"figure: {self.run.folder / 'frontier.png'}")
+        say(found["advice"])
+        if found["command"]:
+            say(f"next: {found['command']}")
 
-    def say(self) -> None:
-        """The frontier as a table, the advice, the command that makes it."""
-        content = self.content()
+    def _say_frontier(self) -> None:
         table = [["on the frontier", "top-1 %", "loss", "energy", "operations", "ms per image"]]
-        for row in sorted(self.rows, key=lambda r: r["energy_millijoules"] or 0):
-            if row["on_frontier"]:
-                seconds = row["seconds_per_image"]
-                table.append(
-                    [
-                        row["setting"],
-                        f"{row['top1']:.2f}",
-                        f"{row['loss']:.2f}",
-                        _millijoules(row),
-                        f"{row['synaptic_operations']:.3g}",
-                        f"{1000 * seconds:.3g}" if seconds else "",
-                    ]
-                )
+        best = [row for row in self.rows if row["on_frontier"]]
+        for row in sorted(best, key=lambda r: r["energy_millijoules"]):
+            seconds = row["seconds_per_image"]
+            table.append(
+                [
+                    row["setting"],
+                    f"{row['top1']:.2f}",
+                    f"{row['loss']:.2f}",
+                    _millijoules(row),
+                    f"{row['synaptic_operations']:.3g}",
+                    f"{1000 * seconds:.3g}" if seconds else "not measured",
+                ]
+            )
         say()
         for line in aligned(table):
             say(line)
         if self.skipped:
             say(f"{self.skipped} settings of more steps were not tried: each costs more than one that "
                 "is as good as the ANN (--timesteps tries all)")  # fmt: skip
-        say(f"numbers: {self.run.folder / 'frontier.json'}")
-        say(f"figure: {self.run.folder / 'frontier.png'}")
-        say(content["advice"])
-        if content["command"]:
-            say(f"next: {content['command']}")
 
 
 def _millijoules(row: dict) -> str:

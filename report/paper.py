@@ -72,6 +72,12 @@ _DATA = {
     "cifar100": "krizhevsky2009learning",
     "imagenet": "russakovsky2015imagenet",
 }
+_ENERGY = {
+    "45nm-fp32": "horowitz2014computing",
+    "45nm-fp16": "horowitz2014computing",
+    "45nm-int8": "horowitz2014computing",
+    "lemaire": "lemaire2022analytical",
+}  # a model of one's own is cited by its own words
 
 
 def references(records: Sequence[dict], data: str | None) -> dict[str, str]:
@@ -82,9 +88,8 @@ def references(records: Sequence[dict], data: str | None) -> dict[str, str]:
     if any(record["mask"] for record in records):
         keys.append("wang2023masked")
     keys += [_DATA[data]] if data in _DATA else []
-    models = {record["energy_model"] for record in records if record["energy_millijoules"]}
-    keys += ["horowitz2014computing"] if any(name.startswith("45nm") for name in models) else []
-    keys += ["lemaire2022analytical"] if "lemaire" in models else []
+    models = [record["energy_model"] for record in records if record["energy_millijoules"]]
+    keys += dict.fromkeys(_ENERGY[name] for name in models if name in _ENERGY)
     if any(record["energy_to_quantised"] is not None for record in records):
         keys.append("yan2024reconsidering")
     return {key: _ENTRIES[key] for key in keys}
@@ -125,10 +130,10 @@ def methods(records: Sequence[dict], about: Mapping) -> str:
             *(["wang2023masked"] if record["mask"] else []),
         )
         lines.append(f"{latex(record['name'])}{methods_of}: {latex(describe_model(record))}")
-    for name in sorted({r["energy_model"] for r in records if r["energy_millijoules"]}):
-        source = cite("lemaire2022analytical" if name == "lemaire" else "horowitz2014computing")
+    for name, source in _energy_models(records).items():
+        said = cite(_ENERGY[name]) if name in _ENERGY else f" ({latex(source)})"
         lines.append(
-            f"Energy follows the model {latex(name)}{source}, per image, from operations counted in the "
+            f"Energy follows the model {latex(name)}{said}, per image, from operations counted in the "
             "simulation."
         )
     if "yan2024reconsidering" in cited:
@@ -137,3 +142,13 @@ def methods(records: Sequence[dict], about: Mapping) -> str:
             f"{cite('yan2024reconsidering')}."
         )
     return "\n".join([*lines, ""])
+
+
+def _energy_models(records: Sequence[dict]) -> dict[str, str]:
+    """{name: source} of the models that the records' energies follow."""
+    found = {}
+    for record in records:
+        name = record["energy_model"]
+        if record["energy_millijoules"]:
+            found[name] = ((record.get("energies") or {}).get(name) or {}).get("source", "")
+    return dict(sorted(found.items()))

@@ -12,6 +12,7 @@ def test_a_report_at_once_in_a_run_folder_of_ones_own(tool, tmp_path):
     models = json.loads((run / "eval.json").read_text())["models"]
     assert [(m["kind"], m["neuron"], m["timesteps"]) for m in models] == [
         ("ann", None, None), ("converted", "if", 128), ("converted", "multi", 14)]  # fmt: skip
+    assert not list(run.glob("figures/*"))  # the page has them
     # what it says next works, and another call takes the same folder
     command = next(line for line in said.splitlines() if line.startswith("next: "))
     words = command.partition(" convert ")[2].split()

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from spikeswap.commands.evaluating import read_frontier
+from spikeswap.commands.frontier_file import read_frontier, write_frontier
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,14 @@ def test_the_advice_is_a_command_that_works_and_the_report_shows_it(searched, to
     assert "training images are used" in said
     words = found["command"].split()[2:]
     tool("convert.py", *words, "--no-check", cwd=folder).worked()
-    tool("eval.py", "--limit", 10, cwd=folder).worked()
+    # the same conversion on the same images: what the search said of it is what eval says
+    tool("eval.py", "--split", "train", "--limit", 20, "--figures", "svg", cwd=folder).worked()
+    ann, snn = json.loads((folder / "runs/tiny_fake/eval.json").read_text())["models"]
+    row = next(r for r in found["tried"] if r["command"] == found["command"])
+    assert found["ann_top1"] == ann["top1"]
+    for key in ("top1", "agreement_with_ann", "energy_millijoules", "synaptic_operations"):
+        assert snn[key] == row[key], key
+    assert {p.suffix for p in (folder / "runs/tiny_fake/figures").iterdir()} == {".svg"}
     page = (folder / "runs/tiny_fake/report.html").read_text()
     assert "The cheapest of 28 settings" in page and "What accuracy costs" in page
     for ending in ("png", "pdf", "svg"):
@@ -64,11 +71,29 @@ def test_the_advice_is_a_command_that_works_and_the_report_shows_it(searched, to
     ["{", "[]", '{"schema": 2}', '{"schema": 1, "tried": [{}]}',
      '{"schema": 1, "tried": [], "advice": 3, "part": "a", "ann_top1": 1, "images": 1}'],
 )  # fmt: skip
-def test_a_damaged_file_leaves_the_report_without_it(content, tmp_path, capsys):
-    assert read_frontier(tmp_path) is None and not capsys.readouterr().out
-    (tmp_path / "frontier.json").write_text(content)
+def test_a_damaged_file_is_refused_by_name(content, tmp_path):
     assert read_frontier(tmp_path) is None
-    assert "the report goes without its frontier: " in capsys.readouterr().out
+    (tmp_path / "frontier.json").write_text(content)
+    with pytest.raises(ValueError, match=r"frontier\.json.*run tools/frontier\.py again"):
+        read_frontier(tmp_path)
+
+
+def test_a_damaged_file_costs_the_report_its_frontier_alone(searched, tool, tmp_path):
+    folder, _ = searched
+    shutil.copytree(folder / "runs", tmp_path / "runs", symlinks=True)
+    write_frontier({"tried": [{}]}, tmp_path / "runs/tiny_fake")
+    tool("convert.py", "--T", 2, "--no-check", cwd=tmp_path).worked()
+    said = tool("eval.py", "--limit", 4, "--figures", "none", cwd=tmp_path).worked()
+    assert "the report goes without its frontier: " in said and "is damaged" in said
+    assert "What accuracy costs" not in (tmp_path / "runs/tiny_fake/report.html").read_text()
+
+
+def test_what_is_given_is_in_the_advice(searched, tool, trained, tmp_path):
+    shutil.copytree(trained / "runs", tmp_path / "runs", symlinks=True)
+    words = ["--neurons", "multi", "--timesteps", 2, "--limit", 4, "--seed", 7, "--data", "fake"]
+    tool("frontier.py", *words, "--within", 99, cwd=tmp_path).worked()
+    found = json.loads((tmp_path / "runs/tiny_fake/frontier.json").read_text())
+    assert found["command"].endswith("--data fake --seed 7")
 
 
 def test_a_part_set_apart_is_what_it_looks_at(tool, trained, tmp_path):

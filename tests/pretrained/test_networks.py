@@ -1,8 +1,11 @@
 """The networks in the box: what they answer is what their card says, and the files are the card's."""
 
 import hashlib
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +15,10 @@ from spikeswap.data import load_dataset
 from spikeswap.evaluate import evaluate
 from spikeswap.neurons import QCFS
 from spikeswap.pretrained import list_pretrained, load_pretrained, pretrained_card, pretrained_run
+from spikeswap.train import checkpoint_of, load_checkpoint
 
 NAMES = list_pretrained()
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +37,14 @@ def test_every_file_is_that_of_the_card(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_file_names_a_folder_of_the_machine_that_made_it(name):
+    absolute = re.compile(rb"(^|[\"'\s=])(/[\w.-]+){2}|[A-Z]:\\\\")
+    assert absolute.search(str(README).encode()) and not absolute.search(b"runs/a, 1/2")
     for path in pretrained_run(name).rglob("*"):
-        if path.is_file():
-            assert not any(word in path.read_bytes() for word in (b"/home/", b"/tmp/", b"/root/"))
+        if path.is_file() and path.suffix in (".json", ".jsonl", ".yaml"):
+            assert not absolute.search(path.read_bytes()), path
+    checkpoint = load_checkpoint(checkpoint_of(pretrained_run(name)))
+    plain = {key: value for key, value in checkpoint.items() if key not in ("model", "model_ema")}
+    assert not absolute.search(json.dumps(plain).encode())
 
 
 def test_the_trained_network_has_the_accuracy_of_its_card(digits):
@@ -46,6 +56,15 @@ def test_the_trained_network_has_the_accuracy_of_its_card(digits):
     )
     (row,) = (r for r in pretrained_card("swin_nano_bn_mnist5k")["records"] if r["kind"] == "ann")
     assert abs(100 * right / 1000 - row["top1"]) <= 0.1  # one image at the edge on another machine
+
+
+def test_the_readme_says_what_the_card_says():
+    rows = {r["neuron"]: r for r in pretrained_card("swin_nano_bn_mnist5k")["records"]}
+    text = README.read_text(encoding="utf-8")
+    assert f"QCFS network, {rows[None]['top1']:.1f} % of the 1,000 held-out digits" in text
+    cumulative, rate = rows["multi"], rows["if"]
+    said = f"T = {cumulative['timesteps']}, {cumulative['top1']:.1f} %; "
+    assert f'{said}"if": T = {rate["timesteps"]}, {rate["top1"]:.1f} %' in text
 
 
 @pytest.mark.parametrize("neuron", ["if", "multi"])

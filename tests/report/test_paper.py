@@ -43,6 +43,13 @@ def test_what_is_cited_is_what_the_bibliography_has(records, data):
     assert set(entries) == cited and len(entries) == len(cited)
 
 
+def test_an_energy_model_of_ones_own_is_not_called_another_s():
+    own = record(energy_model="45nm-mine", energies={"45nm-mine": {"source": "board 7, 3 % off"}})
+    text = methods([own, record(energy_model="lemaire")], ABOUT)
+    assert r"the model 45nm-mine (board 7, 3 \% off), per image" in text
+    assert "horowitz2014computing" not in text and r"lemaire~\cite{lemaire2022analytical}" in text
+
+
 def test_entries_are_whole():
     for key, entry in references(
         [ANN, record(), record(energy_model="lemaire")], "mnist5k"
